@@ -1,0 +1,1 @@
+"""One outside thing each: the broker, the registry, the clock. No rules live here."""

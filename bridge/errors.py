@@ -1,0 +1,41 @@
+"""The errors of the bridge, as a tree.
+
+BridgeError
+├── ConfigError             the operator's fault: fix the named setting (exit code 2)
+├── Refusal                 the caller's fault: carries a code of the contract; the same input fails again
+├── RegistryUnavailable     Redis is away, loading, read-only or full: nothing was decided, retry
+└── BrokerRefused           the broker said no (credentials, rights, protocol): retried, but an operator is needed
+
+Refusals are values wherever they can be (the line turns them into answers); they are raised only inside decode and
+decide, and caught at the line's edge. Vendor exceptions stop at the adapter that talks to the vendor.
+"""
+
+
+class BridgeError(Exception):
+    """Base of everything the bridge raises on purpose."""
+
+
+class ConfigError(BridgeError):
+    """A setting is unknown or has a bad value; the message names its dotted key, the reason and the remedy."""
+
+
+class Refusal(BridgeError):
+    """An input that cannot be taken.
+
+    Args:
+        code: one of the contract's codes (contract details 5 and 6), for example ``invalid_field``.
+        message: names the field, the kind of its value and the remedy; never holds a payload.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class RegistryUnavailable(BridgeError):
+    """Redis is away, loading, read-only or full: nothing was decided, a retry helps."""
+
+
+class BrokerRefused(BridgeError):
+    """The broker said no: bad credentials, missing rights, an unsupported feature."""

@@ -1,0 +1,62 @@
+"""The doors of the line: what `bridge/pipeline.py` asks of a registry and of a broker, and nothing more."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from bridge.domain.values import Claim, Commit, CommitAnswer, Loading, Output, Receipt, Want
+
+
+class Registry(Protocol):
+    """The records, their indexes and deadlines, the journal, the clock and the endpoint owners.
+
+    Every method raises `bridge.errors.RegistryUnavailable` when Redis is away, loading, read-only or full.
+    Two implementations pass the same contract tests: `bridge.adapters.registry` (Redis) and `bridge.adapters.memory`.
+    """
+
+    async def load(self, wants: Mapping[str, Want], owners: Collection[str] = ()) -> Loading:
+        """Read the moment, each organization's wants (organization -> want) and endpoint owners in one trip."""
+
+    async def commit(self, commit: Commit) -> CommitAnswer:
+        """Apply one organization's changes at once; see `Commit`. Adds the organization to the known ones first.
+
+        An answer that was lost is asked for again with the same token until it comes or the connection is given up
+        (then RegistryUnavailable; calling again with the same commit is safe).
+        """
+
+    async def claim(self, claims: Sequence[Claim]) -> list[bool]:
+        """Change endpoint owners one by one, each on its expected owner; True where it took. One trip."""
+
+    async def settle(self, entries: Mapping[str, Sequence[str]]) -> None:
+        """Delete journal entries: organization -> entry ids. One trip."""
+
+    async def due(self, limit: int) -> list[tuple[str, str]]:
+        """At most ``limit`` (organization, key) whose deadline is not after the registry clock of the last tick."""
+
+    async def tick(self) -> None:
+        """Move the registry clock on: add the Redis time since the last tick where that is 0..2 s, else pause.
+
+        A pause sets ``resumed_ms`` and first moves the clock by the 2 s that `Moment.clock_ms` may have run ahead, so
+        that whatever was renewed before the pause lies before ``resumed_ms``.
+        """
+
+    async def journal(self) -> list[tuple[str, str, bytes]]:
+        """Every journal entry of every organization, oldest first within one: (organization, entry id, bytes)."""
+
+    async def recall(self, field: str) -> str | None:
+        """A small fact that a bridge keeps across restarts (``client_id``, ``session_epoch``), or None."""
+
+    async def remember(self, field: str, value: str) -> None:
+        """Keep a small fact across restarts."""
+
+
+class Broker(Protocol):
+    """What the line asks of the MQTT session. Nothing here waits for the network except `drained`."""
+
+    def publish(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
+        """Send outputs in order; ``settled`` is called once with their PUBACK reason codes (0 for QoS 0), in order."""
+
+    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        """Allow the PUBACK of each; they leave in order of arrival. Receipts of an earlier connection are ignored."""
+
+    async def drained(self) -> None:
+        """Return once few enough outputs wait for the broker that more may be made."""
