@@ -39,8 +39,12 @@ class Registry(Protocol):
         that whatever was renewed before the pause lies before ``resumed_ms``.
         """
 
-    async def journal(self) -> list[tuple[str, str, bytes]]:
-        """Every journal entry of every organization, oldest first within one: (organization, entry id, bytes)."""
+    async def journal(self) -> list[tuple[str, str, str, bytes]]:
+        """Every journal entry of every organization: (organization, entry id, bridge, bytes).
+
+        Organizations in code point order, oldest entry first within one; bridge is the ``<name>/<instance>`` that
+        committed it, so that recovery can tell whose it is.
+        """
 
     async def recall(self, field: str) -> str | None:
         """A small fact that a bridge keeps across restarts (``client_id``, ``session_epoch``), or None."""
