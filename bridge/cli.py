@@ -1,0 +1,164 @@
+"""The command ``endpoint-bridge``: the shell around the house. Logging is set up here and nowhere else."""
+
+import logging
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from bridge.config import Settings, documented_defaults, effective, load_settings, load_with_sources
+from bridge.errors import BridgeError, ConfigError
+
+EXAMPLES = """
+\b
+Examples:
+  endpoint-bridge demo
+      a broker, a registry, a bridge and a live story
+  endpoint-bridge demo --no-demo --data data
+      the three alone, kept in a folder for the next start
+  endpoint-bridge check-config --config bridge.toml
+      is it right, and if not, what is wrong
+  ENDPOINT_BRIDGE_MQTT__HOST=broker endpoint-bridge run --secrets /run/secrets
+      beside a broker of your own
+"""
+
+app = typer.Typer(
+    name="endpoint-bridge",
+    help="Tells every endpoint (a browser tab, a phone, a device) over MQTT what concerns it.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Configuration file. [default: $ENDPOINT_BRIDGE_CONFIG, else config/bridge.toml where it exists]"
+    ),
+]
+SecretsOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder with one file per secret, such as mqtt.password. [default: $ENDPOINT_BRIDGE_SECRETS]"),
+]
+
+
+@app.command()
+def run(config: ConfigOption = None, secrets: SecretsOption = None) -> None:
+    """Run the bridge beside a broker and Redis until SIGTERM or Ctrl-C."""
+    settings = load_settings(config, secrets, os.environ)
+    configure_logging(settings)
+    import uvloop  # the other commands answer at once because only this one loads the line
+
+    from bridge.app import run as run_bridge
+
+    raise typer.Exit(uvloop.run(run_bridge(settings)))
+
+
+@app.command()
+def demo(
+    for_seconds: Annotated[
+        float | None,
+        typer.Option("--for", min=1, help="End after so many seconds; exit code 0 only if every event came."),
+    ] = None,
+    story: Annotated[bool, typer.Option("--demo/--no-demo", help="Play the story, or run the stack alone.")] = True,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps everything for the next start. [default: one removed at the end]"),
+    ] = None,
+    addresses: Annotated[
+        Path | None, typer.Option(help="Write addresses and process ids to this file as JSON once all is ready.")
+    ] = None,
+) -> None:
+    """Start Mosquitto, Valkey and a bridge on free loopback ports and play a story on them."""
+    try:
+        from bridge.demo import play
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the demo needs {error.name}: pip install 'endpoint-bridge[demo]', or use scripts/run"
+        ) from None
+    raise typer.Exit(play(for_seconds=for_seconds, story=story, data=data, addresses=addresses))
+
+
+@app.command("check-config")
+def check_config(config: ConfigOption = None, secrets: SecretsOption = None) -> None:
+    """Check the configuration; name everything that is wrong with it and end with exit code 2."""
+    settings, sources = load_with_sources(config, secrets, os.environ)
+    given = sum(source.kind != "default" for source in sources.values())
+    typer.echo(
+        f"ok: bridge {settings.name!r}, broker {settings.mqtt.host}:{settings.mqtt.port}, "
+        f"topics under {settings.prefix or 'no prefix'}, {given} of {len(sources)} settings given"
+    )
+
+
+@app.command("show-config")
+def show_config(
+    config: ConfigOption = None,
+    secrets: SecretsOption = None,
+    defaults: Annotated[
+        bool, typer.Option("--defaults", help="Print config/bridge.toml: all defaults, explained.")
+    ] = False,
+) -> None:
+    """Print the settings in force as TOML, secrets hidden, each with where it comes from."""
+    typer.echo(
+        documented_defaults() if defaults else effective(*load_with_sources(config, secrets, os.environ)), nl=False
+    )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"endpoint-bridge {version('endpoint-bridge')}")
+        except PackageNotFoundError:  # a checkout on the path, never installed
+            typer.echo("endpoint-bridge (checkout)")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Tells every endpoint (a browser tab, a phone, a device) over MQTT what concerns it."""
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send structlog's and the standard library's log lines to standard error as ``[log]`` says."""
+    level = logging.getLevelNamesMapping()[settings.log.level.upper()]
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendered: list[Any] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if settings.log.format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, *rendered],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(
+        stream=sys.stderr, level=max(level, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
+    )
+
+
+def main() -> None:
+    """Entry point: an error that the operator can mend is told in plain words, without a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        print(f"endpoint-bridge: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BridgeError as error:
+        print(f"endpoint-bridge: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,357 @@
+"""Every setting of the bridge with its type, default, unit and reason; `bridge.config` reads them.
+
+The descriptions are the documentation: ``config/bridge.toml`` is printed from them and a test compares the two.
+"""
+
+import re
+import socket
+from itertools import combinations
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic.config import JsonDict
+
+PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
+EVENT_TYPE = re.compile(r"[A-Z][A-Za-z0-9]*[A-Z][A-Za-z0-9]*Event")
+EVENT_FORM = "a noun and a verb at least, like UserEndpointExpiredEvent, at most 128 characters"
+NAME = r"^[A-Za-z0-9._-]{1,64}$"
+SECRET: JsonDict = {"secret": True}
+
+Audience = Literal["self", "endpoint", "others", "watchers", "session", "room", "organization"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Bytes = Annotated[int, Field(ge=1, le=268_435_455)]
+
+
+def _event_type(text: str) -> str:
+    if len(text) > 128 or not EVENT_TYPE.fullmatch(text):
+        raise ValueError(f"is not an event type: {EVENT_FORM}")
+    return text
+
+
+def _levels(text: str) -> list[str]:
+    """The levels of a topic or template, without the trailing slash of one that names a branch."""
+    levels = text.removesuffix("/").split("/")
+    if "" in levels:
+        raise ValueError("has an empty topic level; write something between the slashes and none in front")
+    if any(sign in text for sign in "+#") or any(ord(sign) < 32 or ord(sign) == 127 for sign in text):
+        raise ValueError("must not hold + or # or control characters; name the variable level by its placeholder")
+    if text.startswith("$"):
+        raise ValueError("must not start with $, which is the broker's own; choose another first level")
+    for level in levels:
+        if ("{" in level or "}" in level) and not PLACEHOLDER.fullmatch(level):
+            raise ValueError(f"has {level!r}: a placeholder stands for a whole level; put it between slashes")
+    return levels
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class Mqtt(_Section):
+    """How the bridge reaches the broker and what it takes from it."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Host name or address of the MQTT 5 broker.")
+    port: Port = Field(1883, description="TCP port of the broker.")
+    username: str = Field("", description="User name at the broker. Empty: anonymous (development only).")
+    password: SecretStr = Field(
+        SecretStr(""), description="Password at the broker. Better placed in the secrets folder than here."
+    )
+    client_id: str = Field(
+        "",
+        repr=False,
+        json_schema_extra=SECRET,
+        description="MQTT client id. Must be unguessable: who knows it can take the bridge's durable session over. "
+        "Empty: made once and kept in Redis.",
+    )
+    keep_alive_seconds: int = Field(
+        30, ge=1, le=65535, description="Seconds of silence after which the broker counts the bridge as gone."
+    )
+    session_expiry_seconds: int = Field(
+        604_800,
+        ge=1,
+        le=4_294_967_295,
+        description="Seconds for which the broker keeps messages while the bridge is away. The default is a week: "
+        "longer than any outage that somebody watches.",
+    )
+    receive_maximum: int = Field(
+        1000,
+        ge=1,
+        le=65535,
+        description="QoS 1 messages that the broker may deliver before the first is acknowledged. Bounds the memory "
+        "of the bridge and the size of its batches.",
+    )
+    maximum_packet_bytes: Bytes = Field(
+        1_048_576,
+        description="Bytes of the largest MQTT packet taken. Well above the limits below, so that a message over "
+        "those is seen, counted and reported; one over this is silently dropped by the broker.",
+    )
+    payload_limit_bytes: Bytes = Field(
+        65_536, description="Bytes of the largest payload on all inputs but rpc and status; larger: too_large."
+    )
+    rpc_payload_limit_bytes: Bytes = Field(
+        524_288, description="Bytes of the largest RPC request: send_event carries events up to 256 KiB."
+    )
+    status_limit_bytes: Bytes = Field(
+        16_384, description="Bytes of the largest status document: it is stored and repeated with every event."
+    )
+
+    @model_validator(mode="after")
+    def _limits_fit_a_packet(self) -> Self:
+        if max(self.payload_limit_bytes, self.rpc_payload_limit_bytes) >= self.maximum_packet_bytes:
+            raise ValueError(
+                "maximum_packet_bytes must be above payload_limit_bytes and rpc_payload_limit_bytes; raise it"
+            )
+        return self
+
+
+class Redis(_Section):
+    """Where the registry is kept."""
+
+    url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        repr=False,
+        json_schema_extra=SECRET,
+        description="redis://[user:password@]host:port/database, rediss:// for TLS, or unix:///path. With a password "
+        "in it better placed in the secrets folder than here.",
+    )
+    key_prefix: str = Field(
+        "eb",
+        pattern=r"^[A-Za-z0-9._-]{1,32}$",
+        description="First part of every key, so that others may share the database.",
+    )
+    timeout_seconds: float = Field(
+        5,
+        ge=0.1,
+        le=300,
+        description="Seconds to wait for Redis before it counts as away. A commit takes milliseconds.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_redis_url(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            port_fits = parts.port != 0
+        except ValueError:
+            port_fits = False
+        if not port_fits or parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("is not a Redis address; write redis://host:6379/0, rediss://... or unix:///path")
+        return url
+
+
+class Topics(_Section):
+    """Topic templates, each without the prefix. A placeholder in braces stands for one whole level."""
+
+    user: str = Field("presence/users/{id}", description="In: presence of a user.")
+    participant: str = Field("presence/participants/{id}", description="In: presence of a participant.")
+    device: str = Field("presence/devices/{id}", description="In: presence of a device.")
+    user_status: str = Field("presence/users/{id}/status", description="In: status document of a user.")
+    participant_status: str = Field(
+        "presence/participants/{id}/status", description="In: status document of a participant."
+    )
+    device_status: str = Field("presence/devices/{id}/status", description="In: status document of a device.")
+    session: str = Field("sessions/{session}", description="In: join, leave, stop and reply of a session.")
+    keepalive: str = Field("users/endpoints/{endpoint}/keepalive", description="In: keepalive of an endpoint.")
+    rpc: str = Field("rpc/{method}", description="In: RPC requests of services.")
+    client_rpc: str = Field("clients/{user}/rpc/{method}", description="In: RPC requests of a user about its own.")
+    endpoint: str = Field(
+        "users/endpoints/{endpoint}",
+        description="Out: events to an endpoint. May name {user} too, for brokers whose access rules know user names "
+        "only: user/{user}/{endpoint}.",
+    )
+    state: str = Field("bridge/{name}/state", description="Out, retained: online, and offline as the bridge's will.")
+    rejected: str = Field("bridge/{name}/rejected", description="Out: which input was not taken and why.")
+    replies: str = Field(
+        "replies/",
+        description="Response topics of rpc must lie under this branch: the bridge may write everywhere, so a free "
+        "choice would let a caller publish in its name. Ends with a slash.",
+    )
+    client_replies: str = Field(
+        "clients/{user}/replies/", description="The same for client_rpc: each user has its own branch."
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _template(cls, text: str, info: Any) -> str:
+        default = cls.model_fields[info.field_name].default
+        found = PLACEHOLDER.findall("/".join(_levels(text)))
+        wanted = PLACEHOLDER.findall(default)
+        optional = {"user"} if info.field_name == "endpoint" else set()
+        if len(found) != len(set(found)) or set(found) - optional != set(wanted):
+            names = " and ".join(f"{{{name}}}" for name in wanted) or "no placeholder"
+            raise ValueError(f"must hold {names} once each as whole levels, and no other; the default is {default}")
+        if default.endswith("/") != text.endswith("/"):
+            raise ValueError(f"must {'' if default.endswith('/') else 'not '}end with a slash")
+        return text
+
+    @model_validator(mode="after")
+    def _inputs_differ(self) -> Self:
+        fields = type(self).model_fields
+        inputs = [name for name in fields if str(fields[name].description).startswith("In:")]
+        levels = {name: getattr(self, name).split("/") for name in inputs}
+        for one, other in combinations(inputs, 2):
+            pairs = zip(levels[one], levels[other], strict=False)
+            if len(levels[one]) == len(levels[other]) and all(a == b or "{" in a + b for a, b in pairs):
+                raise ValueError(f"{one} and {other} match the same topics; make one level of them differ")
+        return self
+
+
+class Presence(_Section):
+    """Who counts as online."""
+
+    from_endpoints: bool = Field(False, description="Whether a live endpoint makes its subject online by itself.")
+    lease_seconds: float = Field(
+        0,
+        ge=0,
+        le=31_536_000,
+        description="Seconds after which a connection that did not publish its presence again is dropped. 0: never, "
+        "wills and disconnects end connections.",
+    )
+    maximum_connections: int = Field(
+        32, ge=1, le=1000, description="Connections of one subject; all stand in its one record."
+    )
+
+
+class Sessions(_Section):
+    """Live calls, whose members are busy."""
+
+    session_hours: float = Field(
+        12, gt=0, le=8760, description="Hours without traffic after which a session is over, should its stop be lost."
+    )
+    tombstone_hours: float = Field(
+        24, gt=0, le=8760, description="Hours for which a stop is remembered against joins that are older than it."
+    )
+    maximum_members: int = Field(
+        1000, ge=1, le=10_000, description="Members of one session; all stand in its one record."
+    )
+
+
+class Endpoints(_Section):
+    """Browser tabs, phones and devices that events are sent to."""
+
+    grace_seconds: float = Field(
+        0, ge=0, le=86_400, description="Seconds past keepAliveSeconds before an endpoint is removed."
+    )
+    minimum_keep_alive_seconds: int = Field(1, ge=1, le=86_400, description="Smallest keepAliveSeconds taken.")
+    maximum_keep_alive_seconds: int = Field(86_400, ge=1, le=31_536_000, description="Largest keepAliveSeconds taken.")
+    maximum_per_subject: int = Field(
+        256, ge=1, le=10_000, description="Endpoints of one subject; all stand in its one record."
+    )
+    maximum_watch: int = Field(1000, ge=0, le=10_000, description="Names in the watch list of one endpoint.")
+    default_watch: list[str] = Field(
+        [],
+        description='Watch list of an endpoint that gives none: names like "device:lamp", "device:*" or "*". Empty, '
+        "so that nobody learns of others without being told to.",
+    )
+    id_policy: Literal["free", "bound"] = Field(
+        "free",
+        description="Form of endpoint ids that clients may supply. free: any safe id. bound: <subject id>~<random>, so "
+        "that one static access rule of the broker isolates every endpoint.",
+    )
+    reminder_event: str = Field(
+        "UserEndpointKeepAliveReminderEvent",
+        description="Type of the keepalive reminder, for clients that know it by another name.",
+    )
+
+    @field_validator("reminder_event")
+    @classmethod
+    def _reminder_event(cls, text: str) -> str:
+        return _event_type(text)
+
+    @field_validator("default_watch")
+    @classmethod
+    def _watch(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not re.fullmatch(
+                r"\*|(user|participant|device):(\*|[^+#/$\x00-\x1f\x7f][^+#/\x00-\x1f\x7f]{0,127})", name
+            ):
+                raise ValueError(f'has {name!r}; use "*", or user:, participant: or device: with an id or *')
+        return names
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.minimum_keep_alive_seconds > self.maximum_keep_alive_seconds:
+            raise ValueError("minimum_keep_alive_seconds must not be above maximum_keep_alive_seconds; lower it")
+        if len(self.default_watch) > self.maximum_watch:
+            raise ValueError("default_watch must not hold more names than maximum_watch; shorten it")
+        return self
+
+
+class Route(_Section):
+    """One event's own audience and quality of service, instead of the default ones."""
+
+    event: str = Field(description=f"Type of the event: {EVENT_FORM}.")
+    audience: list[Audience] | None = Field(None, description="Who is told. Left out: as by default.")
+    qos: Literal[0, 1] = Field(1, description="1: at least once. 0: at most once.")
+
+    @field_validator("event")
+    @classmethod
+    def _event(cls, text: str) -> str:
+        return _event_type(text)
+
+
+class Log(_Section):
+    """What the process writes to standard error."""
+
+    format: Literal["console", "json"] = Field("console", description="console: for eyes. json: one object a line.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level written.")
+
+
+def _host_name() -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "bridge"
+
+
+class Settings(_Section):
+    """All settings of one bridge, checked."""
+
+    name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="Name of this bridge in its topics and in Redis. Empty: the host name.",
+    )
+    default_organization: str = Field(
+        "default", pattern=NAME, description="Organization of all MQTT traffic when the prefix names none."
+    )
+    prefix: str = Field(
+        "",
+        description='Stands before every topic, in and out, and ends with a slash. "{organization}/" serves many '
+        "tenants with one bridge.",
+    )
+    routes: list[Route] = Field(
+        [],
+        description="Which event goes to whom and how, where the default does not fit. As tables below the sections: "
+        '[[routes]] event = "LampDimmedEvent", audience = ["watchers"], qos = 0.',
+    )
+    mqtt: Mqtt = Mqtt()
+    redis: Redis = Redis()
+    topics: Topics = Topics()
+    presence: Presence = Presence()
+    sessions: Sessions = Sessions()
+    endpoints: Endpoints = Endpoints()
+    log: Log = Log()
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        return name or _host_name()
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix(cls, prefix: str) -> str:
+        if prefix:
+            if not prefix.endswith("/"):
+                raise ValueError("must end with a slash")
+            found = PLACEHOLDER.findall("/".join(_levels(prefix)))
+            if found not in ([], ["organization"]):
+                raise ValueError("may hold no placeholder but {organization}, and that once")
+        return prefix
+
+    @field_validator("routes")
+    @classmethod
+    def _one_route_per_event(cls, routes: list[Route]) -> list[Route]:
+        events = [route.event for route in routes]
+        for event in events:
+            if events.count(event) > 1:
+                raise ValueError(f"name {event} more than once; keep one of them")
+        return routes
