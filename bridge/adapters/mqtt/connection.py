@@ -1,0 +1,328 @@
+"""One network connection to the broker in MQTT 5: bytes in, events out, and bytes to send. No socket, no clock.
+
+Two rules stand over everything here. PUBACKs leave in the order in which the deliveries came (section 4.6), however
+the line finishes them. And a PINGRESP tells how far they got: the broker reads in order, so it has seen every PUBACK
+that was written before the PINGREQ which it answers.
+"""
+
+from collections import deque
+from enum import Enum
+from typing import Final, NamedTuple
+
+from mqtt5 import (
+    ConnAckPacket,
+    ConnAckReasonCode,
+    ConnectPacket,
+    DisconnectPacket,
+    DisconnectReasonCode,
+    Packet,
+    PingReqPacket,
+    PingRespPacket,
+    PubAckPacket,
+    PubAckReasonCode,
+    PublishPacket,
+    QoS,
+    SubAckPacket,
+    SubAckReasonCode,
+    SubscribePacket,
+    TopicFilter,
+    read,
+)
+
+from bridge.adapters.mqtt import reasons
+from bridge.adapters.mqtt.outbox import HIGHEST_PACKET_ID, Batch, Outbox
+from bridge.domain.values import Receipt
+
+SUBSCRIBE_PACKET_ID: Final = HIGHEST_PACKET_ID + 1
+
+ACKNOWLEDGEMENTS_PER_PING: Final = 20_000
+"""Packet ids come round after 65,535 deliveries: the line must learn well before that which PUBACKs arrived."""
+
+LARGEST_PACKET_BYTES: Final = 268_435_460
+"""A remaining length of 268,435,455 and five bytes of fixed header (section 2.1.4)."""
+
+_PINGREQ: Final = PingReqPacket().write()
+_PUBACK: Final = b"\x40\x02"  # Success without properties may leave out its code (section 3.4.2.1)
+# The codec's enums are no int enums, whatever its stubs say: not hashable, and always true.
+_QOS_1: Final = QoS.AT_LEAST_ONCE
+_SUCCESS: Final = PubAckReasonCode.SUCCESS
+
+Publishes = list[tuple[PublishPacket, Receipt | None]]
+
+
+class Connected(NamedTuple):
+    """The broker accepted the connection."""
+
+    session_present: bool
+
+
+class Subscribed(NamedTuple):
+    """Every subscription was granted at QoS 1 or more."""
+
+
+class Received(NamedTuple):
+    """Publishes in order of arrival; the receipt is None at QoS 0."""
+
+    publishes: Publishes
+
+
+class Settled(NamedTuple):
+    """Batches whose last PUBACK came."""
+
+    batches: list[Batch]
+
+
+class Confirmed(NamedTuple):
+    """The broker has seen the PUBACKs of all receipts up to this number."""
+
+    acknowledged: int
+
+
+class Ended(NamedTuple):
+    """The connection is over: write what is left to send, then close. ``reason`` names the fault and the remedy."""
+
+    reason: str
+
+
+Event = Connected | Subscribed | Received | Settled | Confirmed | Ended
+
+
+class _State(Enum):
+    CONNECTING = "waits for CONNACK"
+    SUBSCRIBING = "waits for SUBACK"
+    READY = "subscribed"
+    ENDED = "over"
+
+
+_ESTABLISHED: Final = (_State.SUBSCRIBING, _State.READY)
+
+
+class Connection:
+    """The client's side of one connection; its first bytes to send are the CONNECT packet.
+
+    Args:
+        number: names the connection in its receipts.
+        connect: the CONNECT packet.
+        filters: the subscriptions, sent after every CONNACK; at least one.
+        outbox: what is to be published; outlives the connection.
+
+    More deliveries than the CONNECT packet's Receive Maximum allows are taken all the same: the broker is trusted in
+    this, and its packet ids bound them.
+    """
+
+    def __init__(self, number: int, connect: ConnectPacket, filters: list[TopicFilter], outbox: Outbox) -> None:
+        self.number = number
+        self.acknowledged = 0
+        self._largest_bytes = connect.max_packet_size or LARGEST_PACKET_BYTES
+        self._filters = filters
+        self._outbox = outbox
+        self._state = _State.CONNECTING
+        self._control = [connect.write()]
+        self._unread = b""
+        self._receipts: deque[Receipt] = deque()
+        self._delivered = 0
+        self._ping_wanted = False
+        self._acknowledged_at_ping = 0
+        self.ping_outstanding = False
+
+    def ping(self) -> None:
+        """Send a PINGREQ with the next bytes, or once the outstanding one is answered."""
+        self._ping_wanted = True
+
+    def disconnect(self, code: DisconnectReasonCode) -> None:
+        """Let DISCONNECT be the last packet to send. The broker publishes the will unless the code is 0."""
+        self._control.append(DisconnectPacket(reason_code=code).write())
+        self._state = _State.ENDED
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take the bytes of one read.
+
+        Returns:
+            What they say, in wire order, neighbouring publishes in one event; `Settled` stands after those, at most
+            once; `Ended` is the last event ever.
+        """
+        if self._state is _State.ENDED:
+            return []
+        if self._unread:
+            data = self._unread + data
+            self._unread = b""
+        events: list[Event] = []
+        publishes: Publishes = []
+        finished: list[Batch] = []
+        ended: Ended | None = None
+        established = self._state in _ESTABLISHED
+        view = memoryview(data)
+        size = len(data)
+        offset = 0
+        while offset < size:
+            try:
+                packet, used = read(view[offset:])
+            except IndexError:
+                ended = self._incomplete(data, offset)
+                break
+            except ValueError as error:
+                ended = self._malformed(str(error))
+                break
+            except BaseException as error:
+                # The codec panics on a topic that is not UTF-8, and pyo3's PanicException cannot be imported.
+                if type(error).__name__ != "PanicException":
+                    raise
+                ended = self._malformed("a string is not UTF-8")
+                break
+            offset += used
+            if used > self._largest_bytes:
+                ended = self._too_large(used)
+                break
+            if established and isinstance(packet, PublishPacket):
+                packet_id = packet.packet_id
+                if packet_id is None:
+                    publishes.append((packet, None))
+                elif packet_id and packet.qos == _QOS_1:
+                    self._delivered += 1
+                    receipt = Receipt(self.number, self._delivered, packet_id)
+                    self._receipts.append(receipt)
+                    publishes.append((packet, receipt))
+                else:
+                    ended = self._fail(
+                        DisconnectReasonCode.PROTOCOL_ERROR, "sent QoS 2, or packet id 0, which it must not."
+                    )
+                    break
+            elif established and isinstance(packet, PubAckPacket):
+                code = packet.reason_code
+                batch = self._outbox.settle(packet.packet_id, 0 if code is _SUCCESS else int(code))
+                if batch is not None:
+                    finished.append(batch)
+            else:
+                event = self._answer(packet)
+                if isinstance(event, Ended):
+                    ended = event
+                    break
+                if publishes:
+                    events.append(Received(publishes))
+                    publishes = []
+                events.append(event)
+                established = True
+        if publishes:
+            events.append(Received(publishes))
+        if finished:
+            events.append(Settled(finished))
+        if ended is not None:
+            events.append(ended)
+        return events
+
+    def take(self, packets: list[bytes], *, hold: bool = False) -> list[Batch]:
+        """Append to ``packets`` what is to be written now, in order.
+
+        Args:
+            packets: receives whole packets.
+            hold: only what the connection needs to live; PUBACKs and outputs wait.
+
+        Returns:
+            The batches settled by this, for the caller to call once the bytes are with the transport.
+        """
+        finished: list[Batch] = []
+        if self._control:
+            packets += self._control
+            self._control.clear()
+        if self._state not in _ESTABLISHED:
+            return finished
+        if not hold:
+            receipts = self._receipts
+            while receipts and receipts[0].done:
+                packets.append(_PUBACK + receipts.popleft().packet_id.to_bytes(2, "big"))
+                self.acknowledged += 1
+        since_ping = self.acknowledged - self._acknowledged_at_ping
+        if (self._ping_wanted or since_ping >= ACKNOWLEDGEMENTS_PER_PING) and not self.ping_outstanding:
+            packets.append(_PINGREQ)
+            self._acknowledged_at_ping = self.acknowledged
+            self._ping_wanted = False
+            self.ping_outstanding = True
+        if not hold:
+            finished = self._outbox.take(packets)
+        return finished
+
+    def _answer(self, packet: Packet) -> Event:
+        match self._state, packet:
+            case _State.CONNECTING, ConnAckPacket():
+                return self._connack(packet)
+            case _State.SUBSCRIBING, SubAckPacket():
+                return self._suback(packet)
+            case ((_State.SUBSCRIBING | _State.READY), PingRespPacket()) if self.ping_outstanding:
+                self.ping_outstanding = False
+                return Confirmed(self._acknowledged_at_ping)
+            case ((_State.SUBSCRIBING | _State.READY), DisconnectPacket()):
+                self._state = _State.ENDED
+                return Ended(
+                    f"The broker ended the connection: {reasons.explain(reasons.DISCONNECT, int(packet.reason_code))}"
+                )
+            case _:
+                return self._fail(
+                    DisconnectReasonCode.PROTOCOL_ERROR,
+                    f"sent a {type(packet).__name__} out of turn. Report this with the broker's name and version.",
+                )
+
+    def _connack(self, packet: ConnAckPacket) -> Event:
+        if packet.reason_code != ConnAckReasonCode.SUCCESS:
+            self._state = _State.ENDED
+            return Ended(
+                f"The broker refused the connection: {reasons.explain(reasons.CONNACK, int(packet.reason_code))}"
+            )
+        self._outbox.begin(
+            session_present=packet.session_present,
+            receive_maximum=packet.receive_max,
+            maximum_packet_bytes=packet.max_packet_size or LARGEST_PACKET_BYTES,
+        )
+        self._control.append(SubscribePacket(SUBSCRIBE_PACKET_ID, self._filters).write())
+        self._state = _State.SUBSCRIBING
+        return Connected(packet.session_present)
+
+    def _suback(self, packet: SubAckPacket) -> Event:
+        if packet.packet_id != SUBSCRIBE_PACKET_ID or len(packet.reason_codes) != len(self._filters):
+            return self._fail(DisconnectReasonCode.PROTOCOL_ERROR, "sent a SUBACK that answers no SUBSCRIBE of ours.")
+        refused = [
+            f"{topic_filter.pattern}: {reasons.explain(reasons.SUBACK, int(code))}"
+            for topic_filter, code in zip(self._filters, packet.reason_codes, strict=True)
+            if code not in (SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE, SubAckReasonCode.GRANTED_QOS_EXACTLY_ONCE)
+        ]
+        if refused:
+            # A bridge that misses one of its inputs would tell wrong things: better none, and its state `offline`.
+            self.disconnect(DisconnectReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
+            return Ended(f"The broker refused subscriptions: {' '.join(refused)}")
+        self._state = _State.READY
+        return Subscribed()
+
+    def _incomplete(self, data: bytes, offset: int) -> Ended | None:
+        # The codec says "not enough bytes" before it looks at the content; the size is known after a few bytes.
+        size = 0
+        for place, byte in enumerate(data[offset + 1 : offset + 5]):
+            size |= (byte & 127) << 7 * place
+            if byte < 128:
+                size += place + 2
+                break
+        else:
+            size = 0
+        if size > self._largest_bytes:
+            return self._too_large(size)
+        if size and len(data) - offset >= size:
+            return self._malformed("a field is longer than its packet")
+        self._unread = data[offset:]
+        return None
+
+    def _malformed(self, fault: str) -> Ended:
+        remedy = (
+            "Check that mqtt.host and mqtt.port name an MQTT 5 listener without TLS or WebSockets."
+            if self._state is _State.CONNECTING
+            else "Report this with the broker's name and version."
+        )
+        return self._fail(DisconnectReasonCode.MALFORMED_PACKET, f"sent a malformed packet: {fault}. {remedy}")
+
+    def _too_large(self, size: int) -> Ended:
+        return self._fail(
+            DisconnectReasonCode.PACKET_TOO_LARGE,
+            f"sent a packet of {size} bytes where {self._largest_bytes} are allowed. "
+            "Report this with the broker's name and version.",
+        )
+
+    def _fail(self, code: DisconnectReasonCode, fault: str) -> Ended:
+        self.disconnect(code)
+        return Ended(f"The broker {fault}")

@@ -1,0 +1,156 @@
+"""What the bridge still has to tell the broker: it outlives every connection, and knows no socket and no clock.
+
+An output waits in the backlog, goes into the window when it is sent at QoS 1, and leaves it with its PUBACK. When a
+connection ends, the window is sent again before anything new: with DUP where the broker kept the session, as new
+messages where it did not (MQTT 5 section 4.4). Packet ids stay with their outputs either way.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from bridge.adapters.mqtt.publish import encode
+from bridge.domain.values import Output
+
+HIGHEST_PACKET_ID: Final = 65_534
+"""The last packet id for PUBLISH. 65,535 is kept for SUBSCRIBE, so that the two never meet (section 2.2.1)."""
+
+TOPIC_NAME_INVALID: Final = 0x90
+PACKET_TOO_LARGE: Final = 0x95
+
+
+class Batch:
+    """The outputs of one `publish` call.
+
+    Attributes:
+        codes: a reason code for each output, in order; 0 until another is known.
+        left: how many outputs are not settled yet.
+        settled: to be called with ``codes`` when none is left.
+        retain: publish with the retain flag: the bridge's own state.
+    """
+
+    __slots__ = ("codes", "left", "retain", "settled")
+
+    def __init__(self, size: int, settled: Callable[[list[int]], None], *, retain: bool = False) -> None:
+        self.codes = [0] * size
+        self.left = size
+        self.settled = settled
+        self.retain = retain
+
+
+_Item = tuple[Output, Batch, int]
+
+
+class Outbox:
+    """Outputs on their way, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._backlog: deque[_Item] = deque()
+        self._window: dict[int, _Item] = {}  # packet id -> sent on this connection, not acknowledged; oldest first
+        self._again: deque[tuple[int, _Item]] = deque()  # sent on an earlier connection, to be sent before the backlog
+        self._duplicate = False
+        self._quota = 0
+        self._largest_bytes = 0
+        self._last_id = 0
+
+    def __len__(self) -> int:
+        """Outputs in the backlog: never yet sent."""
+        return len(self._backlog)
+
+    def add(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
+        """Append outputs to the backlog; no outputs are settled at once."""
+        if not outputs:
+            settled([])
+            return
+        batch = Batch(len(outputs), settled)
+        self._backlog.extend([(output, batch, index) for index, output in enumerate(outputs)])
+
+    def add_state(self, output: Output, settled: Callable[[list[int]], None]) -> None:
+        """Put the bridge's own state, retained, before the whole backlog, and in the place of an older one there."""
+        if self._backlog and self._backlog[0][1].retain:
+            self._backlog.popleft()
+        self._backlog.appendleft((output, Batch(1, settled, retain=True), 0))
+
+    def begin(self, *, session_present: bool, receive_maximum: int, maximum_packet_bytes: int) -> None:
+        """Start a connection with what its CONNACK says.
+
+        Args:
+            session_present: the broker kept the session.
+            receive_maximum: how many QoS 1 publishes may be unacknowledged on one connection (section 4.9).
+            maximum_packet_bytes: the largest packet the broker takes (section 3.2.2.3.6).
+        """
+        self._again.extendleft(reversed(self._window.items()))
+        self._window.clear()
+        self._duplicate = session_present
+        self._quota = min(receive_maximum, HIGHEST_PACKET_ID)
+        self._largest_bytes = maximum_packet_bytes
+
+    def take(self, packets: list[bytes]) -> list[Batch]:
+        """Append to ``packets`` what may be sent now.
+
+        An output that no broker would take is settled here with the code such a broker would answer. Order comes
+        first: at QoS 0, too, an output waits for those before it.
+
+        Returns:
+            The batches that this settles, for the caller to call once the packets are with the transport.
+        """
+        finished: list[Batch] = []
+        window = self._window
+        again = self._again
+        backlog = self._backlog
+        room = self._quota - len(window)
+        while room > 0:
+            if again:
+                packet_id, item = again.popleft()
+                duplicate = self._duplicate
+            elif backlog:
+                item = backlog.popleft()
+                packet_id = self._next_id() if item[0].qos else 0
+                duplicate = False
+            else:
+                break
+            output, batch, index = item
+            code = 0
+            try:
+                packet = encode(output, packet_id, retain=batch.retain, duplicate=duplicate)
+            except ValueError:
+                code = TOPIC_NAME_INVALID
+            else:
+                if len(packet) > self._largest_bytes:
+                    code = PACKET_TOO_LARGE
+                else:
+                    packets.append(packet)
+                    if packet_id:
+                        window[packet_id] = item
+                        room -= 1
+                        continue
+            batch.codes[index] = code
+            batch.left -= 1
+            if not batch.left:
+                finished.append(batch)
+        return finished
+
+    def settle(self, packet_id: int, code: int) -> Batch | None:
+        """Take a PUBACK; one for an unknown packet id changes nothing.
+
+        Returns:
+            The batch, where this was the last of its outputs to be acknowledged.
+        """
+        item = self._window.pop(packet_id, None)
+        if item is None:
+            return None
+        _, batch, index = item
+        if code:
+            batch.codes[index] = code
+        batch.left -= 1
+        return None if batch.left else batch
+
+    def _next_id(self) -> int:
+        # Only the window can hold an id here: nothing of the backlog is sent while something is to be sent again. And
+        # it has a free one, since the quota is at most their number.
+        packet_id = self._last_id
+        while True:
+            packet_id = packet_id + 1 if packet_id < HIGHEST_PACKET_ID else 1
+            if packet_id not in self._window:
+                self._last_id = packet_id
+                return packet_id

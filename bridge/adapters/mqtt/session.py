@@ -1,0 +1,378 @@
+"""The bridge's session at the broker: it stays connected, and carries bytes between a socket and `Connection`."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+import structlog
+from mqtt5 import ConnectPacket, DisconnectReasonCode, QoS, RetainHandling, TopicFilter, Will
+
+from bridge.adapters.mqtt.connection import (
+    Confirmed,
+    Connected,
+    Connection,
+    Ended,
+    Event,
+    Publishes,
+    Received,
+    Settled,
+    Subscribed,
+)
+from bridge.adapters.mqtt.outbox import Outbox
+from bridge.domain.values import Output, Receipt
+from bridge.ports import Broker
+
+log = structlog.get_logger("bridge.mqtt")
+
+_ONLINE: Final = b"online"
+_OFFLINE: Final = b"offline"
+_FAREWELL_SECONDS: Final = 2.0
+_CLOSE_SECONDS: Final = 1.0
+_SHORTEST_PATIENCE_SECONDS: Final = 5.0
+_MOST_DOUBLINGS: Final = 16
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How to reach the broker, and what to be there.
+
+    Attributes:
+        host: name or address of the broker.
+        port: its MQTT listener, without TLS.
+        client_id: names the durable session; only one bridge at a time may use it.
+        username: None where the broker asks for none.
+        password: goes with ``username``.
+        subscriptions: topic filters, all at QoS 1; at least one.
+        state_topic: where the bridge says ``online`` and its will ``offline``, retained.
+        receive_maximum: deliveries that the broker may send before the first of them is acknowledged, 1..65,535.
+        maximum_packet_bytes: the broker keeps larger messages to itself.
+        keep_alive_seconds: a broker that leaves a PINGREQ unanswered for so long (and at least 5 s) is taken for dead.
+        session_expiry_seconds: how long the broker keeps session and queue while the bridge is away.
+        ping_interval_seconds: between two PINGREQs: how soon the line learns that its PUBACKs arrived.
+        connect_timeout_seconds: from the first attempt to the last SUBACK.
+        backoff_shortest_seconds: the first wait between two connections is drawn from 0 to this.
+        backoff_longest_seconds: the widest range that the wait is drawn from; it doubles each time.
+        backlog_limit: outputs that may wait before `Session.drained` waits for them.
+    """
+
+    host: str
+    port: int
+    client_id: str
+    subscriptions: list[str]
+    state_topic: str
+    username: str | None = None
+    password: str | None = None
+    receive_maximum: int = 1000
+    maximum_packet_bytes: int = 1_048_576
+    keep_alive_seconds: int = 30
+    session_expiry_seconds: int = 7 * 24 * 3600
+    ping_interval_seconds: float = 0.5
+    connect_timeout_seconds: float = 10.0
+    backoff_shortest_seconds: float = 0.2
+    backoff_longest_seconds: float = 10.0
+    backlog_limit: int = 20_000
+
+
+class Listener(Protocol):
+    """Who hears what the session says. Every call is made on the event loop and must return soon."""
+
+    def connected(self, connection: int, session_present: bool) -> None:
+        """Connection number ``connection`` stands; nothing of it was handed over before."""
+
+    def subscribed(self, connection: int) -> None:
+        """Every subscription was granted."""
+
+    def received(self, publishes: Publishes) -> None:
+        """Publishes in order of arrival, all of one read; the receipt is None at QoS 0."""
+
+    def confirmed(self, connection: int, acknowledged: int) -> None:
+        """The broker has seen the PUBACK of every receipt whose number is at most ``acknowledged``."""
+
+    def disconnected(self, connection: int, reason: str) -> None:
+        """The connection ended: its receipts are void, and the session connects again by itself."""
+
+
+class Session(asyncio.Protocol, Broker):
+    """One durable session, over as many connections as it takes.
+
+    Everything that is queued while the event loop goes round once leaves in one write, whichever calls queued it: a
+    broker has less work with one large write than with many small ones. Reading never pauses, or PUBACKs would not
+    flow. Outputs outlive a connection, receipts do not.
+    """
+
+    def __init__(self, settings: SessionSettings, listener: Listener) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._outbox = Outbox()
+        self._connections = 0
+        self._transport: asyncio.Transport | None = None
+        self._connection: Connection | None = None
+        self._announced = False  # the listener knows of this connection
+        self._reason = ""  # why the connection ends, by the first who knows
+        self._writing_paused = False
+        self._flush_scheduled = False
+        self._answered_at = 0.0  # loop time of the last PINGRESP, or of CONNACK
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._stopping = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._ready: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[None] | None = None
+
+    # What the line asks (bridge.ports.Broker).
+
+    def publish(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
+        """Send outputs in order, now or once connected again.
+
+        Args:
+            outputs: at QoS 1 each is kept, and sent again on every new connection, until its PUBACK.
+            settled: called once, when all are settled, with a reason code for each: that of its PUBACK; 0 at QoS 0,
+                once written; 0x90 and 0x95 where topic or size could not be sent. At once when there are no outputs.
+        """
+        self._outbox.add(outputs, settled)
+        self._measure_backlog()
+        self._schedule_flush()
+
+    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        """Let the PUBACK of each leave, once those of all earlier deliveries may; void receipts have no effect."""
+        for receipt in receipts:
+            receipt.done = True
+        self._schedule_flush()
+
+    async def drained(self) -> None:
+        """Return once fewer than ``backlog_limit`` outputs wait to be sent for the first time."""
+        await self._room.wait()
+
+    # Life.
+
+    async def run(self) -> None:
+        """Stay connected until `stop`. Where this is cancelled the connection is cut and the broker sends the will."""
+        clock = asyncio.get_running_loop().time
+        shortest, longest = self._settings.backoff_shortest_seconds, self._settings.backoff_longest_seconds
+        doublings = 0
+        while not self._stopping.is_set():
+            began = clock()
+            await self._live()
+            if self._stopping.is_set():
+                break
+            # A connection that does not last is no success: two bridges with one client id end each other's.
+            lasted = clock() - began > longest
+            doublings = 0 if lasted else min(doublings + 1, _MOST_DOUBLINGS)
+            delay_seconds = random.uniform(0, min(longest, shortest * 2**doublings))
+            log.error(f"{self._reason} Connecting again in {delay_seconds:.1f} s.")
+            try:
+                async with asyncio.timeout(delay_seconds):
+                    await self._stopping.wait()
+            except TimeoutError:
+                pass
+
+    async def stop(self) -> None:
+        """Say ``offline``, disconnect and let `run` return, within 4 s.
+
+        What the broker has not acknowledged by then is lost with the process: the line stops first.
+        """
+        self._stopping.set()
+        closed = self._closed
+        if self._connection is None or closed is None or self._ready is None or not self._ready.done():
+            if self._patience is not None and not self._patience.expired():  # run is connecting: let it give up now
+                self._patience.reschedule(asyncio.get_running_loop().time())
+            return
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._say_state(_OFFLINE, acknowledged)
+        try:
+            await asyncio.wait((acknowledged, closed), timeout=_FAREWELL_SECONDS)
+        finally:
+            self._close(
+                "The bridge stops.",
+                # The will says `offline` where the bridge could not.
+                DisconnectReasonCode.NORMAL_DISCONNECTION
+                if acknowledged.done()
+                else DisconnectReasonCode.DISCONNECT_WITH_WILL_MESSAGE,
+            )
+        await closed
+
+    async def _live(self) -> None:
+        """Live through one connection, from the first attempt until it is closed."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        self._reason = ""
+        self._closed = loop.create_future()
+        self._ready = loop.create_future()
+        try:
+            async with asyncio.timeout(settings.connect_timeout_seconds) as self._patience:
+                await loop.create_connection(lambda: self, settings.host, settings.port)
+                await asyncio.wait((self._ready, self._closed), return_when=asyncio.FIRST_COMPLETED)
+            await self._closed
+        except OSError as error:  # TimeoutError too
+            cause = "no answer" if isinstance(error, TimeoutError) else str(error)
+            self._reason = self._reason or (
+                f"Cannot connect to the broker at {settings.host}:{settings.port}: {cause}. "
+                "Check mqtt.host and mqtt.port, and that the broker runs."
+            )
+        finally:
+            self._patience = None
+            if self._transport is not None:
+                self._transport.abort()
+                await self._closed
+
+    # What the event loop tells (asyncio.Protocol).
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send CONNECT."""
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._transport = cast("asyncio.Transport", transport)
+        self._writing_paused = False
+        self._announced = False
+        self._connections += 1
+        self._connection = Connection(self._connections, self._connect_packet(), self._filters(), self._outbox)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand over what the bytes say, in wire order."""
+        if self._connection is None:
+            return
+        for event in self._connection.receive(data):
+            self._handle(event, self._connection)
+        self._schedule_flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the listener, and let `run` go on."""
+        number = self._connections
+        if not self._reason:
+            cause = "" if exc is None else f": {exc!r}"
+            self._reason = f"The broker closed the connection without a word{cause}. Look into the broker's log."
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._transport = None
+        self._connection = None
+        if self._announced:
+            self._listener.disconnected(number, self._reason)
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        """Hold PUBACKs and outputs back; reading goes on."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Write what was held back."""
+        self._writing_paused = False
+        self._schedule_flush()
+
+    # Inside.
+
+    def _handle(self, event: Event, connection: Connection) -> None:
+        match event:
+            case Received(publishes):
+                self._listener.received(publishes)
+            case Settled(batches):
+                for batch in batches:
+                    batch.settled(batch.codes)
+            case Confirmed(acknowledged):
+                self._answered_at = asyncio.get_running_loop().time()
+                self._listener.confirmed(connection.number, acknowledged)
+            case Connected(session_present):
+                self._answered_at = asyncio.get_running_loop().time()
+                self._announced = True
+                self._listener.connected(connection.number, session_present)
+                self._ping_later()
+            case Subscribed():
+                self._say_state(_ONLINE)
+                log.info(f"Connected to the broker at {self._settings.host}:{self._settings.port} and subscribed.")
+                if self._ready is not None and not self._ready.done():
+                    self._ready.set_result(None)
+                self._listener.subscribed(connection.number)
+            case Ended(reason):
+                self._close(reason)
+
+    def _say_state(self, payload: bytes, acknowledged: asyncio.Future[None] | None = None) -> None:
+        def settled(_codes: list[int]) -> None:
+            if acknowledged is not None and not acknowledged.done():
+                acknowledged.set_result(None)
+
+        self._outbox.add_state(Output(self._settings.state_topic, payload), settled)
+        self._schedule_flush()
+
+    def _schedule_flush(self) -> None:
+        if not self._flush_scheduled and self._connection is not None:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if self._transport is None or self._connection is None or self._transport.is_closing():
+            return
+        packets: list[bytes] = []
+        finished = self._connection.take(packets, hold=self._writing_paused)
+        if packets:
+            self._transport.write(b"".join(packets))
+        self._measure_backlog()
+        for batch in finished:
+            batch.settled(batch.codes)
+
+    def _measure_backlog(self) -> None:
+        if len(self._outbox) < self._settings.backlog_limit:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    def _ping_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._settings.ping_interval_seconds, self._ping)
+
+    def _ping(self) -> None:
+        if self._connection is None or self._transport is None:
+            return
+        if self._connection.ping_outstanding:
+            silent_seconds = asyncio.get_running_loop().time() - self._answered_at
+            if silent_seconds >= max(self._settings.keep_alive_seconds, _SHORTEST_PATIENCE_SECONDS):
+                self._reason = f"The broker has answered no PINGREQ for {silent_seconds:.0f} s."
+                self._transport.abort()
+                return
+        else:
+            self._connection.ping()
+            self._schedule_flush()
+        self._ping_later()
+
+    def _close(self, reason: str, code: DisconnectReasonCode | None = None) -> None:
+        """Write what is left, with a DISCONNECT packet where a code is given; cut the connection if that takes long."""
+        if self._connection is None or self._transport is None:
+            return
+        self._reason = self._reason or reason
+        if self._timer is not None:
+            self._timer.cancel()
+        if code is not None:
+            self._connection.disconnect(code)
+        self._flush()
+        self._transport.close()
+        self._timer = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._transport.abort)
+
+    def _filters(self) -> list[TopicFilter]:
+        return [
+            TopicFilter(
+                pattern,
+                max_qos=QoS.AT_LEAST_ONCE,
+                retain_as_published=False,
+                retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
+            )
+            for pattern in self._settings.subscriptions
+        ]
+
+    def _connect_packet(self) -> ConnectPacket:
+        settings = self._settings
+        return ConnectPacket(
+            settings.client_id,
+            username=settings.username,
+            password=None if settings.password is None else settings.password.encode(),
+            clean_start=False,
+            will=Will(settings.state_topic, payload=_OFFLINE, qos=QoS.AT_LEAST_ONCE, retain=True),
+            keep_alive=settings.keep_alive_seconds,
+            session_expiry_interval=settings.session_expiry_seconds,
+            receive_max=settings.receive_maximum,
+            max_packet_size=settings.maximum_packet_bytes,
+        )
