@@ -1,0 +1,108 @@
+"""The same contract for every registry: the model, Redis and Valkey."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from bridge.adapters.memory import Bridges, Journal, MemoryRegistry, Ranks
+from bridge.adapters.registry import RedisRegistry
+from tests.servers import RedisServer
+
+
+class OnMemory:
+    """A registry under test, and what only its storage can do to it."""
+
+    def __init__(self) -> None:
+        self.registry = MemoryRegistry(bridge="test/1")
+
+    def put(self, organization: str, key: str, text: bytes) -> None:
+        self.registry.organizations.setdefault(organization, {})[key] = text
+
+    def spoil(self, organization: str, key: str) -> None:
+        """Give a key a type that it never has."""
+        self.registry.organizations.setdefault(organization, {})[key] = Ranks() if ":" in key else b"spoilt"
+        if key.startswith("online:"):
+            self.registry.organizations[organization][key] = Journal()
+
+    async def advance(self, ms: int) -> None:
+        """Let Redis TIME move on since the last tick."""
+        self.registry.now_ms += ms
+
+    def tokens(self, organization: str) -> dict[str, Any]:
+        found = self.registry.organizations[organization]["bridges"]
+        assert isinstance(found, Bridges)
+        return dict(found)
+
+
+class OnRedis:
+    """The same on a real server, seen by a second client."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+        self.client: Any = Redis.from_url(server.url, decode_responses=True)
+        self.registry = RedisRegistry(server.url, bridge="test/1", timeout_seconds=5)
+
+    def put(self, organization: str, key: str, text: bytes) -> None:
+        self.client.set(f"eb:{{{organization}}}:{key}", text)
+
+    def spoil(self, organization: str, key: str) -> None:
+        name = f"eb:{{{organization}}}:{key}"
+        self.client.delete(name)
+        self.client.rpush(name, "spoilt")
+
+    async def advance(self, ms: int) -> None:
+        self.client.hincrby("eb:clock", "tick_ms", -ms)
+        await asyncio.sleep(0)
+
+    def tokens(self, organization: str) -> dict[str, Any]:
+        fields: dict[str, str] = self.client.hgetall(f"eb:{{{organization}}}:bridges")
+        return {field: value for field, value in fields.items() if field.startswith("token:")}
+
+
+Subject = OnMemory | OnRedis
+
+
+@pytest.fixture(scope="session", params=["memory", "redis", "valkey"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | None]:
+    if request.param == "memory":
+        yield None
+    else:
+        with RedisServer(tmp_path_factory.mktemp(request.param), request.param) as running:
+            yield running
+
+
+@pytest.fixture
+async def subject(server: RedisServer | None) -> AsyncIterator[Subject]:
+    if server is None:
+        yield OnMemory()
+        return
+    found = OnRedis(server)
+    found.client.flushall()
+    await found.registry.open()
+    yield found
+    await found.registry.close()
+    found.client.close()
+
+
+@pytest.fixture
+def registry(subject: Subject) -> MemoryRegistry | RedisRegistry:
+    return subject.registry
+
+
+@pytest.fixture
+async def real(subject: Subject) -> OnRedis:
+    """Only for what no model has: connections, scripts, restarts."""
+    if isinstance(subject, OnMemory):
+        pytest.skip("the model has neither server nor connection")
+    return subject
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that one test may stop and start."""
+    with RedisServer(tmp_path, request.param) as running:
+        yield running
