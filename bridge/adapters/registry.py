@@ -80,13 +80,14 @@ class RedisRegistry:
                 url, protocol=2, socket_timeout=None, socket_connect_timeout=timeout_seconds, client_name=CLIENT_NAME
             )
             self._connection = pool.make_connection()
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"redis.url: {error}; the form is redis://user:password@host:port/database") from None
+        except (ValueError, TypeError):  # their text may quote a part of the password
+            raise ConfigError(
+                "redis.url cannot be read; the form is redis://user:password@host:port/database"
+            ) from None
         self._prefix = key_prefix
         self._bridge = bridge
         self._timeout_seconds = timeout_seconds
         self._lock = asyncio.Lock()
-        self._organizations: set[str] = set()  # those in Redis for sure since this connection was opened
         self._commit, self._claim, self._tick = (_Script(name) for name in ("commit", "claim", "tick"))
 
     async def open(self) -> None:
@@ -136,11 +137,11 @@ class RedisRegistry:
         """Apply one organization's changes at once; see `bridge.ports.Registry.commit`."""
         prefix = self._of(commit.organization)
         keys, arguments = self._arguments(commit)
-        commands: list[_Command] = [self._commit.call([prefix + key for key in keys], arguments)]
-        if commit.organization not in self._organizations:
-            commands.insert(0, ("SADD", self._global("organizations"), commit.organization))
-        *_, (status, detail) = await self._ask(*commands, patient=True)
-        self._organizations.add(commit.organization)
+        _, (status, detail) = await self._ask(
+            ("SADD", self._global("organizations"), commit.organization),
+            self._commit.call([prefix + key for key in keys], arguments),
+            patient=True,
+        )
         if status == b"committed":
             return Committed(None if detail == b"-" else detail.decode())
         return (Conflict if status == b"conflict" else Corrupt)(keys[detail - 1])
@@ -277,7 +278,6 @@ class RedisRegistry:
                     break
                 except (RedisError, OSError) as error:
                     failures += 1
-                    self._organizations.clear()
                     await self._connection.disconnect(nowait=True)
                     if loop.time() + pause_seconds > deadline or (failures > 1 and not patient):
                         raise RegistryUnavailable(_reason(error)) from error
@@ -357,4 +357,4 @@ def _reason(error: Exception) -> str:
         return f"Redis refused ({_code(error)}): {remedy}"
     if isinstance(error, ResponseError):
         return f"Redis refused: {error}"
-    return f"Redis does not answer: {error or 'no answer in time'}; is it running where redis.url points?"
+    return f"Redis does not answer: {str(error) or 'no answer in time'}; is it running where redis.url points?"

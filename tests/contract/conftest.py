@@ -1,7 +1,9 @@
 """The same contract for every registry: the model, Redis and Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from redis import Redis
 
 from bridge.adapters.memory import Bridges, Journal, MemoryRegistry, Ranks
 from bridge.adapters.registry import RedisRegistry
-from tests.servers import RedisServer
+from tests.servers import Flavour, RedisServer
 
 
 class OnMemory:
@@ -66,20 +68,20 @@ class OnRedis:
 Subject = OnMemory | OnRedis
 
 
-@pytest.fixture(scope="session", params=["memory", "redis", "valkey"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | None]:
-    if request.param == "memory":
-        yield None
-    else:
-        with RedisServer(tmp_path_factory.mktemp(request.param), request.param) as running:
-            yield running
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Flavour], RedisServer]]:
+    """The session's server of each flavour, started when first asked for."""
+    with ExitStack() as stack:
+
+        @cache
+        def start(flavour: Flavour) -> RedisServer:
+            return stack.enter_context(RedisServer(tmp_path_factory.mktemp(flavour), flavour))
+
+        yield start
 
 
-@pytest.fixture
-async def subject(server: RedisServer | None) -> AsyncIterator[Subject]:
-    if server is None:
-        yield OnMemory()
-        return
+@asynccontextmanager
+async def emptied(server: RedisServer) -> AsyncIterator[OnRedis]:
     found = OnRedis(server)
     found.client.flushall()
     await found.registry.open()
@@ -88,17 +90,25 @@ async def subject(server: RedisServer | None) -> AsyncIterator[Subject]:
     found.client.close()
 
 
+@pytest.fixture(params=["memory", "redis", "valkey"])
+async def subject(request: pytest.FixtureRequest, running: Callable[[Flavour], RedisServer]) -> AsyncIterator[Subject]:
+    if request.param == "memory":
+        yield OnMemory()
+        return
+    async with emptied(running(request.param)) as found:
+        yield found
+
+
 @pytest.fixture
 def registry(subject: Subject) -> MemoryRegistry | RedisRegistry:
     return subject.registry
 
 
-@pytest.fixture
-async def real(subject: Subject) -> OnRedis:
-    """Only for what no model has: connections, scripts, restarts."""
-    if isinstance(subject, OnMemory):
-        pytest.skip("the model has neither server nor connection")
-    return subject
+@pytest.fixture(params=["redis", "valkey"])
+async def real(request: pytest.FixtureRequest, running: Callable[[Flavour], RedisServer]) -> AsyncIterator[OnRedis]:
+    """Only for what no model has: connections, scripts, keys."""
+    async with emptied(running(request.param)) as found:
+        yield found
 
 
 @pytest.fixture(params=["redis", "valkey"])
