@@ -53,7 +53,8 @@ class Outbox:
         self._largest_bytes = 0
         self._last_id = 0
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
         """Outputs in the backlog: never yet sent."""
         return len(self._backlog)
 

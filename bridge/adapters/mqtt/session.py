@@ -316,7 +316,7 @@ class Session(asyncio.Protocol, Broker):
             batch.settled(batch.codes)
 
     def _measure_backlog(self) -> None:
-        if len(self._outbox) < self._settings.backlog_limit:
+        if self._outbox.waiting < self._settings.backlog_limit:
             self._room.set()
         else:
             self._room.clear()

@@ -1,0 +1,166 @@
+from collections.abc import Sequence
+
+import mqtt5
+import pytest
+
+from bridge.adapters.mqtt.outbox import HIGHEST_PACKET_ID, Outbox
+from bridge.domain.values import Output
+
+
+class Story:
+    """An outbox, the packets that left it, and the codes of each batch that was settled."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self.settled: list[list[int]] = []
+
+    def connect(self, *, session_present: bool = True, quota: int = 65_535, largest: int = 1_000_000) -> None:
+        self.outbox.begin(session_present=session_present, receive_maximum=quota, maximum_packet_bytes=largest)
+
+    def add(self, *payloads: bytes, qos: int = 1) -> None:
+        self.outbox.add([Output("t", payload, qos, "e") for payload in payloads], self.settled.append)
+
+    def sent(self) -> list[mqtt5.PublishPacket]:
+        packets: list[bytes] = []
+        for batch in self.outbox.take(packets):
+            batch.settled(batch.codes)
+        read = [mqtt5.read(memoryview(packet))[0] for packet in packets]
+        return [packet for packet in read if isinstance(packet, mqtt5.PublishPacket)]
+
+    def puback(self, *packet_ids: int, code: int = 0) -> None:
+        for packet_id in packet_ids:
+            batch = self.outbox.settle(packet_id, code)
+            if batch is not None:
+                batch.settled(batch.codes)
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+def shown(packets: Sequence[mqtt5.PublishPacket]) -> list[tuple[int | None, bytes, bool]]:
+    return [(packet.packet_id, packet.payload, packet.duplicate) for packet in packets]
+
+
+def test_nothing_leaves_before_a_connection(story: Story) -> None:
+    story.add(b"a")
+    assert story.sent() == []
+
+
+def test_no_outputs_are_settled_at_once(story: Story) -> None:
+    story.outbox.add([], story.settled.append)
+    assert story.settled == [[]]
+
+
+def test_a_batch_is_settled_once_with_its_codes_in_order(story: Story) -> None:
+    story.connect()
+    story.add(b"a", b"b", b"c")
+    assert shown(story.sent()) == [(1, b"a", False), (2, b"b", False), (3, b"c", False)]
+    story.puback(3, code=0x10)
+    story.puback(1)
+    assert story.settled == []
+    story.puback(2, code=0x87)
+    story.puback(2)
+    assert story.settled == [[0, 0x87, 0x10]]
+
+
+def test_qos_0_is_settled_when_sent(story: Story) -> None:
+    story.connect()
+    story.add(b"a", b"b", qos=0)
+    assert story.settled == []
+    assert [packet.packet_id for packet in story.sent()] == [None, None]
+    assert story.settled == [[0, 0]]
+
+
+def test_the_quota_holds_back_and_pubacks_let_go(story: Story) -> None:
+    story.connect(quota=2)
+    story.add(b"a", b"b", b"c", b"d")
+    assert [packet.payload for packet in story.sent()] == [b"a", b"b"]
+    assert story.sent() == []
+    assert story.outbox.waiting == 2
+    story.puback(1)
+    assert [packet.payload for packet in story.sent()] == [b"c"]
+
+
+def test_qos_0_does_not_overtake(story: Story) -> None:
+    story.connect(quota=1)
+    story.add(b"a", b"b")
+    story.add(b"c", qos=0)
+    assert [packet.payload for packet in story.sent()] == [b"a"]
+    story.puback(1)
+    assert [packet.payload for packet in story.sent()] == [b"b"]
+    story.puback(2)
+    assert [packet.payload for packet in story.sent()] == [b"c"]
+
+
+def test_packet_ids_in_use_are_skipped(story: Story) -> None:
+    story.connect()
+    story.add(*[b"x"] * HIGHEST_PACKET_ID)
+    assert len(story.sent()) == HIGHEST_PACKET_ID
+    story.puback(7, 9)
+    story.add(b"a", b"b", b"c")
+    assert shown(story.sent()) == [(7, b"a", False), (9, b"b", False)]
+    story.puback(HIGHEST_PACKET_ID)
+    assert shown(story.sent()) == [(HIGHEST_PACKET_ID, b"c", False)]
+
+
+def test_a_resumed_session_gets_the_same_ids_with_dup_and_then_the_backlog(story: Story) -> None:
+    story.connect(quota=2)
+    story.add(b"a", b"b", b"c")
+    story.sent()
+    story.connect(session_present=True)
+    assert shown(story.sent()) == [(1, b"a", True), (2, b"b", True), (3, b"c", False)]
+    story.puback(1, 2, 3)
+    assert story.settled == [[0, 0, 0]]
+
+
+def test_a_lost_session_gets_them_as_new_messages(story: Story) -> None:
+    story.connect()
+    story.add(b"a", b"b")
+    story.sent()
+    story.connect(session_present=False)
+    assert shown(story.sent()) == [(1, b"a", False), (2, b"b", False)]
+
+
+def test_order_holds_over_two_breaks_and_a_smaller_quota(story: Story) -> None:
+    story.connect(quota=4)
+    story.add(b"a", b"b", b"c", b"d", b"e")
+    story.sent()
+    story.connect(quota=2)
+    assert [packet.payload for packet in story.sent()] == [b"a", b"b"]
+    story.connect(quota=2)
+    assert shown(story.sent()) == [(1, b"a", True), (2, b"b", True)]
+    story.puback(1, 2)
+    assert shown(story.sent()) == [(3, b"c", True), (4, b"d", True)]
+    story.puback(4, 3)
+    assert shown(story.sent()) == [(5, b"e", False)]
+
+
+def test_a_puback_for_what_this_connection_did_not_send_changes_nothing(story: Story) -> None:
+    story.connect()
+    story.add(b"a")
+    story.sent()
+    story.connect()
+    story.puback(1)
+    assert story.settled == []
+    assert shown(story.sent()) == [(1, b"a", True)]
+
+
+def test_what_cannot_be_sent_is_settled_with_a_code_and_stops_nothing(story: Story) -> None:
+    story.connect(largest=100)
+    outputs = [Output("a/+", b"", 1, "e"), Output("t", b"x" * 200, 1, "e"), Output("t", b"ok", 1, "e")]
+    story.outbox.add(outputs, story.settled.append)
+    assert [packet.payload for packet in story.sent()] == [b"ok"]
+    story.puback(*range(1, 4))
+    assert story.settled == [[0x90, 0x95, 0]]
+
+
+def test_the_state_goes_before_the_backlog_and_replaces_an_older_one(story: Story) -> None:
+    story.add(b"a")
+    story.outbox.add_state(Output("s", b"online"), story.settled.append)
+    story.outbox.add_state(Output("s", b"offline"), story.settled.append)
+    story.connect()
+    packets = story.sent()
+    assert [packet.payload for packet in packets] == [b"offline", b"a"]
+    assert [packet.retain for packet in packets] == [True, False]
