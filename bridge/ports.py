@@ -32,11 +32,12 @@ class Registry(Protocol):
     async def due(self, limit: int) -> list[tuple[str, str]]:
         """At most ``limit`` (organization, key) whose deadline is not after the registry clock of the last tick."""
 
-    async def tick(self) -> None:
-        """Move the registry clock on: add the Redis time since the last tick where that is 0..2 s, else pause.
+    async def tick(self) -> int:
+        """Move the registry clock on and return it, in milliseconds.
 
-        A pause sets ``resumed_ms`` and first moves the clock by the 2 s that `Moment.clock_ms` may have run ahead, so
-        that whatever was renewed before the pause lies before ``resumed_ms``.
+        It adds the Redis time since the last tick where that is 0..2 s; anything else is a pause. A pause sets
+        ``resumed_ms`` and first moves the clock by the 2 s that `Moment.clock_ms` may have run ahead, so that whatever
+        was renewed before the pause lies before ``resumed_ms``.
         """
 
     async def journal(self) -> list[tuple[str, str, str, bytes]]:

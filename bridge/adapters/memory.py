@@ -105,8 +105,8 @@ class MemoryRegistry:
         ]
         return [(organization, key) for _, organization, key in sorted(found)[:limit]]
 
-    async def tick(self) -> None:
-        """Move the registry clock on."""
+    async def tick(self) -> int:
+        """Move the registry clock on and return it."""
         if self.tick_ms is not None and 0 <= self.now_ms - self.tick_ms <= CLOCK_AHEAD_MS:
             self.clock_ms += self.now_ms - self.tick_ms
         elif self.clock_ms:
@@ -115,6 +115,7 @@ class MemoryRegistry:
         else:
             self.clock_ms = FIRST_CLOCK_MS
         self.tick_ms = self.now_ms
+        return self.clock_ms
 
     async def journal(self) -> list[tuple[str, str, str, bytes]]:
         """Every journal entry: (organization, entry id, bridge, bytes)."""

@@ -180,9 +180,10 @@ class RedisRegistry:
         ]
         return [(organization, key) for _, organization, key in sorted(found)[:limit]]
 
-    async def tick(self) -> None:
-        """Move the registry clock on; see `bridge.ports.Registry.tick`."""
-        await self._ask(self._tick.call([self._global("clock")], []))
+    async def tick(self) -> int:
+        """Move the registry clock on and return it; see `bridge.ports.Registry.tick`."""
+        [clock_ms] = await self._ask(self._tick.call([self._global("clock")], []))
+        return int(clock_ms)
 
     async def journal(self) -> list[tuple[str, str, str, bytes]]:
         """Every journal entry: (organization, entry id, bridge, bytes)."""

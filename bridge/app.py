@@ -1,0 +1,210 @@
+"""The one place that wires the house together, and takes it down again."""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import signal
+from collections import Counter
+
+import structlog
+
+from bridge.adapters.mqtt.session import Session, SessionSettings
+from bridge.adapters.registry import RedisRegistry
+from bridge.domain.intake import Intake, Limits
+from bridge.domain.journal import JournalEntry
+from bridge.domain.routing import Router, routes
+from bridge.domain.rules import Rules
+from bridge.domain.topics import EndpointTopics, InputTopics
+from bridge.errors import RegistryUnavailable
+from bridge.inbox import Inbox
+from bridge.pipeline import Line, Reporter
+from bridge.recovery import left_over
+from bridge.settings import Settings
+from bridge.settlement import Settlement
+
+log = structlog.get_logger("bridge.app")
+
+_BACKOFF_SECONDS = (0.1, 5.0)
+_DRAIN_SECONDS = 5.0
+_COUNTS_EVERY_SECONDS = 60.0
+
+
+async def run(settings: Settings) -> int:
+    """Run the bridge until SIGTERM or SIGINT.
+
+    Returns:
+        The exit code: 0 where all that was decided is delivered and acknowledged, 1 where something comes again after
+        the next start.
+
+    Raises:
+        bridge.errors.ConfigError: a setting that only shows itself at the broker or at Redis.
+    """
+    instance = secrets.token_hex(4)
+    registry = RedisRegistry(
+        settings.redis.url,
+        key_prefix=settings.redis.key_prefix,
+        bridge=f"{settings.name}/{instance}",
+        timeout_seconds=settings.redis.timeout_seconds,
+    )
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    inputs, line_parts = _rooms(settings)
+    try:
+        opened = await _open(registry, settings, stopping)
+        if opened is None:
+            return 0
+        client_id, owed = opened
+        return await _serve(settings, registry, instance, client_id, owed, inputs, line_parts, stopping)
+    finally:
+        await registry.close()
+
+
+def _rooms(settings: Settings) -> tuple[InputTopics, tuple[EndpointTopics, Router, Rules]]:
+    """Build what the configuration alone decides, so that its faults show before anything is opened."""
+    topics = settings.topics
+    rules = rules_of(settings)
+    inputs = InputTopics(topics.model_dump(), settings.prefix, settings.default_organization)
+    endpoint_topics = EndpointTopics(topics.endpoint, topics.replies, topics.client_replies, settings.prefix)
+    table = routes(
+        (route.event, None if route.audience is None else tuple(route.audience), route.qos) for route in settings.routes
+    )
+    return inputs, (endpoint_topics, Router(table, endpoint_topics, rules.reminder_event), rules)
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Return the numbers that the rules need, in milliseconds."""
+    presence, sessions, endpoints = settings.presence, settings.sessions, settings.endpoints
+    return Rules(
+        organization_in_topic="{organization}" in settings.prefix,
+        from_endpoints=presence.from_endpoints,
+        lease_ms=round(presence.lease_seconds * 1000),
+        maximum_connections=presence.maximum_connections,
+        session_ms=round(sessions.session_hours * 3_600_000),
+        tombstone_ms=round(sessions.tombstone_hours * 3_600_000),
+        maximum_members=sessions.maximum_members,
+        grace_ms=round(endpoints.grace_seconds * 1000),
+        minimum_keep_alive_seconds=endpoints.minimum_keep_alive_seconds,
+        maximum_keep_alive_seconds=endpoints.maximum_keep_alive_seconds,
+        maximum_per_subject=endpoints.maximum_per_subject,
+        maximum_watch=endpoints.maximum_watch,
+        default_watch=tuple(endpoints.default_watch),
+        bound_ids=endpoints.id_policy == "bound",
+        reminder_event=endpoints.reminder_event,
+    )
+
+
+async def _open(
+    registry: RedisRegistry, settings: Settings, stopping: asyncio.Event
+) -> tuple[str, list[tuple[str, str, JournalEntry]]] | None:
+    """Wait for Redis; return the MQTT client id and what is left in the journal, None where asked to stop meanwhile."""
+    wait, longest = _BACKOFF_SECONDS
+    while True:
+        try:
+            await registry.open()
+            return await _client_id(registry, settings), await left_over(registry, settings.name)
+        except RegistryUnavailable as error:
+            log.error("Redis is away: the bridge waits for it before it takes anything.", reason=str(error))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), random.uniform(wait / 2, wait))
+            return None
+        wait = min(wait * 2, longest)
+
+
+async def _client_id(registry: RedisRegistry, settings: Settings) -> str:
+    """The client id names the durable session; whoever knows it can take the session over, so it is unguessable."""
+    if settings.mqtt.client_id:
+        return settings.mqtt.client_id
+    client_id = await registry.recall("client_id")
+    if client_id is None:
+        client_id = f"endpoint-bridge-{secrets.token_urlsafe(18)}"
+        await registry.remember("client_id", client_id)
+    return client_id
+
+
+async def _serve(
+    settings: Settings,
+    registry: RedisRegistry,
+    instance: str,
+    client_id: str,
+    owed: list[tuple[str, str, JournalEntry]],
+    inputs: InputTopics,
+    line_parts: tuple[EndpointTopics, Router, Rules],
+    stopping: asyncio.Event,
+) -> int:
+    endpoint_topics, router, rules = line_parts
+    mqtt = settings.mqtt
+    counts: Counter[str] = Counter()
+    inbox = Inbox(counts)
+    session = Session(
+        SessionSettings(
+            host=mqtt.host,
+            port=mqtt.port,
+            client_id=client_id,
+            subscriptions=inputs.filters,
+            state_topic=_own_topic(settings, settings.topics.state),
+            username=mqtt.username or None,
+            password=mqtt.password.get_secret_value() or None,
+            receive_maximum=mqtt.receive_maximum,
+            maximum_packet_bytes=mqtt.maximum_packet_bytes,
+            keep_alive_seconds=mqtt.keep_alive_seconds,
+            session_expiry_seconds=mqtt.session_expiry_seconds,
+        ),
+        inbox,
+    )
+    settlement = Settlement(session, counts)
+    limits = Limits(mqtt.payload_limit_bytes, mqtt.rpc_payload_limit_bytes, mqtt.status_limit_bytes)
+    line = Line(
+        registry=registry,
+        broker=session,
+        inbox=inbox,
+        settlement=settlement,
+        intake=Intake(inputs, endpoint_topics, rules, limits, lambda: secrets.token_urlsafe(12)),
+        router=router,
+        rules=rules,
+        reporter=Reporter(session, _own_topic(settings, settings.topics.rejected)),
+        default_organization=settings.default_organization,
+        instance=instance,
+        new_epoch=lambda: secrets.token_hex(8),
+        counts=counts,
+    )
+    line.owe(owed)
+    async with asyncio.TaskGroup() as tasks:
+        connection = tasks.create_task(session.run(), name="mqtt-session")
+        working = tasks.create_task(line.run(), name="line")
+        telling = tasks.create_task(_tell_counts(counts), name="counts")
+        await stopping.wait()
+        log.info("The bridge stops: what is decided is delivered first.", at_most_seconds=_DRAIN_SECONDS)
+        line.stop()
+        await asyncio.wait([working], timeout=_DRAIN_SECONDS)
+        is_clean = await _drained(settlement)
+        await session.stop()
+        for task in (connection, working, telling):
+            task.cancel()
+    log.info("The bridge has stopped.", clean=is_clean, **counts)
+    return 0 if is_clean else 1
+
+
+def _own_topic(settings: Settings, template: str) -> str:
+    """The bridge's own topics: under the default organization where the prefix names one."""
+    prefix = settings.prefix.replace("{organization}", settings.default_organization)
+    return prefix + template.replace("{name}", settings.name)
+
+
+async def _drained(settlement: Settlement) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while settlement.undelivered:  # noqa: ASYNC110  (once in a process's life; an event would cost every commit)
+                await asyncio.sleep(0.01)
+    return not settlement.undelivered
+
+
+async def _tell_counts(counts: Counter[str]) -> None:
+    told: Counter[str] = Counter()
+    while True:
+        await asyncio.sleep(_COUNTS_EVERY_SECONDS)
+        if counts != told:
+            told = Counter(counts)
+            log.info("So far.", **counts)

@@ -1,0 +1,88 @@
+"""From the unit of work to the commit: records as text, and what follows from them: indexes, deadlines, the floor.
+
+Everything here is derived from the records, so no index can say anything else than they do.
+"""
+
+import msgspec
+
+from bridge.domain.endpoints import timing
+from bridge.domain.ids import parse_key
+from bridge.domain.records import SCHEMA, Record, Session, Subject, Watchers
+from bridge.domain.rules import Rules
+from bridge.domain.state import Entry, State
+from bridge.domain.subjects import is_online, lease_end
+from bridge.domain.values import Commit, Write
+
+_encode = msgspec.json.Encoder().encode
+_EMPTY: tuple[Record, ...] = (Subject(), Session(), Watchers())
+
+
+def commit_of(state: State, token: str) -> Commit:
+    """Return what the batch changed in its organization; the journal is the line's to add."""
+    commit = Commit(state.organization, token)
+    for key, entry in state.entries.items():
+        record = entry.record
+        if record is entry.loaded:
+            commit.checks[key] = entry.loaded_version
+        else:
+            _write(commit, key, entry, state)
+        if record is not entry.loaded or key in state.touched:
+            _file(commit, key, entry, state)
+    return commit
+
+
+def _write(commit: Commit, key: str, entry: Entry, state: State) -> None:
+    record = entry.record
+    if record in _EMPTY:
+        if entry.loaded_version:
+            commit.writes.append(Write(key, entry.loaded_version, None))
+        else:
+            commit.checks[key] = 0
+        commit.floor = max(commit.floor, entry.version)
+    else:
+        text = b"%d:%d:%b" % (entry.version, SCHEMA, _encode(record))
+        commit.writes.append(Write(key, entry.loaded_version, text))
+    if isinstance(record, Subject) and isinstance(entry.loaded, Subject):
+        _index(commit, key, entry.loaded, record, state.rules)
+
+
+def _index(commit: Commit, key: str, before: Subject, after: Subject, rules: Rules) -> None:
+    for index, was, now in (
+        ("online", is_online(before, rules), is_online(after, rules)),
+        ("busy", bool(before.sessions), bool(after.sessions)),
+    ):
+        if was != now:
+            kind, subject = parse_key(key)
+            commit.members.setdefault(f"{index}:{kind}", {})[subject] = now
+
+
+def _file(commit: Commit, key: str, entry: Entry, state: State) -> None:
+    before, after = entry.loaded, entry.record
+    if key not in state.touched and (
+        isinstance(before, Subject)
+        and isinstance(after, Subject)
+        and before.endpoints is after.endpoints
+        and before.connections is after.connections
+    ):
+        return  # only what has a deadline can move it
+    resumed_ms = state.moment.resumed_ms
+    due = due_ms(after, state.rules, resumed_ms)
+    if key in state.touched or due != due_ms(before, state.rules, resumed_ms):
+        commit.deadlines[key] = due
+
+
+def due_ms(record: Record, rules: Rules, resumed_ms: int) -> int | None:
+    """Return the registry clock at which something is due on a record, None where nothing ever will be."""
+    if isinstance(record, Subject):
+        dues = [timing(name, endpoint, rules, resumed_ms).next_ms for name, endpoint in record.endpoints.items()]
+        if rules.lease_ms:
+            dues += [lease_end(connection, rules, resumed_ms) for connection in record.connections.values()]
+        return min(dues, default=None)
+    if isinstance(record, Session):
+        if record.stopping is not None:
+            return 0
+        if record.members:
+            return record.renewed_ms + rules.session_ms
+        if record.stopped_ms is not None:
+            return record.forget_ms
+    return None

@@ -1,0 +1,389 @@
+"""The codec of presence, status and session inputs: the only room that knows the field names of their JSON.
+
+Accepted are camelCase and snake_case field names, enum names and numbers, the short type name and the ``@type`` URL,
+one event or the ``TeraEvent`` wrapper with several. Source: reference "presence and sessions" 1 and 6, contract
+details 8 to 10.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from bridge.domain.clock import parse_time
+from bridge.domain.commands import (
+    Command,
+    Ignore,
+    JoinSession,
+    KeepEndpoint,
+    LeaveSession,
+    Reject,
+    ReplySession,
+    ReportPresence,
+    ReportStatus,
+    StopSession,
+)
+from bridge.domain.ids import Ref, is_endpoint_id, is_id, require_id
+from bridge.domain.inputs import Input
+from bridge.domain.values import KINDS, Kind
+from bridge.errors import Refusal
+
+MAXIMUM_DEPTH = 64
+
+# The enums of the source, by name; the number is the place in the list.
+_PRESENCE_TYPES: dict[Kind, tuple[str, ...]] = {
+    "user": ("UNKNOWN", "CONNECTED", "DISCONNECTED", "DELETED", "ADDED", "UPDATED", "JOINED_SESSION", "LEFT_SESSION"),
+    "participant": ("UNKNOWN", "CONNECTED", "DISCONNECTED", "DELETED", "ADDED", "JOINED_SESSION", "LEFT_SESSION"),
+    "device": (
+        *("UNKNOWN", "CONNECTED", "DISCONNECTED", "DELETED", "ADDED"),
+        *("JOINED_SESSION", "LEFT_SESSION", "STATUS_CHANGED"),
+    ),
+}
+# Enum name or number -> comes online (True), goes offline (False), changes nothing (None).
+_PRESENCE: dict[Kind, dict[str | int, bool | None]] = {
+    kind: {
+        key: {"CONNECTED": True, "DISCONNECTED": False}.get(name)
+        for number, name in enumerate(names)
+        for key in (number, f"{kind.upper()}_{name}")
+    }
+    for kind, names in _PRESENCE_TYPES.items()
+}
+_REPLIES: dict[str | int, bool] = {
+    key: name == "REPLY_ACCEPTED"
+    for number, name in enumerate(("REPLY_UNKNOWN", "REPLY_ACCEPTED", "REPLY_DENIED", "REPLY_BUSY", "REPLY_TIMEOUT"))
+    for key in (number, name)
+}
+
+
+class _Header(msgspec.Struct):
+    time: float | None = None
+
+
+class _Presence(msgspec.Struct):
+    """A presence event, or the wrapper around several; unknown fields are passed over."""
+
+    type: str | int | None = None
+    at_type: str | None = msgspec.field(name="@type", default=None)
+    uuid: str | None = None
+    snake_uuid: str | None = None
+    connection_id: str | None = msgspec.field(name="connectionId", default=None)
+    snake_connection_id: str | None = msgspec.field(name="connection_id", default=None)
+    timestamp: str | float | None = None
+    header: _Header | None = None
+    events: list[msgspec.Raw] | None = None
+    message: msgspec.Raw = msgspec.Raw()
+
+
+def _presence_decoder(kind: Kind) -> msgspec.json.Decoder[Any]:
+    names = {"uuid": f"{kind}Uuid", "snake_uuid": f"{kind}_uuid"}
+    fields: list[tuple[str, Any, Any]] = [
+        (field.name, field.type, msgspec.field(name=names.get(field.name, field.encode_name), default=field.default))
+        for field in msgspec.structs.fields(_Presence)
+    ]
+    return msgspec.json.Decoder(msgspec.defstruct(f"_{kind.capitalize()}Presence", fields))
+
+
+_PRESENCE_DECODERS = {kind: _presence_decoder(kind) for kind in KINDS}
+
+
+class _StatusEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+    status: msgspec.Raw
+    timestamp: str | float
+
+
+_status_envelope = msgspec.json.Decoder(_StatusEnvelope).decode
+_object = msgspec.json.Decoder(dict[str, object]).decode
+_any = msgspec.json.Decoder().decode
+
+
+_T = TypeVar("_T")
+
+
+def read_json(decode: Callable[[bytes | msgspec.Raw], _T], payload: bytes | msgspec.Raw) -> _T:
+    """Decode JSON.
+
+    Raises:
+        Refusal: ``not_json``, ``too_deep``, or ``invalid_field`` naming the field and the kind of its value.
+    """
+    try:
+        return decode(payload)
+    except msgspec.ValidationError as error:
+        raise Refusal("invalid_field", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal("not_json", f"payload is no JSON ({len(bytes(payload))} bytes): {error}") from None
+    except RecursionError:
+        raise Refusal("too_deep", f"payload is nested deeper than {MAXIMUM_DEPTH} levels") from None
+
+
+def check_depth(payload: bytes) -> None:
+    """Refuse JSON nested deeper than `MAXIMUM_DEPTH`; few enough brackets need no closer look.
+
+    Raises:
+        Refusal: ``too_deep``, or ``not_json``.
+    """
+    if payload.count(b"[") + payload.count(b"{") <= MAXIMUM_DEPTH:
+        return
+    level: list[object] = [read_json(_any, payload)]
+    for _ in range(MAXIMUM_DEPTH):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise Refusal("too_deep", f"payload is nested deeper than {MAXIMUM_DEPTH} levels: flatten it")
+
+
+def _check_text(payload: bytes) -> None:
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise Refusal("not_json", f"payload is not UTF-8 at byte {error.start}") from None
+
+
+def decode_presence(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Command]:
+    """Decode ``presence/<kind>s/{id}``: bare ``online`` or ``offline``, an event, or a wrapper with several.
+
+    Raises:
+        Refusal: the whole input cannot be taken.
+    """
+    subject = require_id(ids[0], "id in the topic")
+    payload = inbound.payload
+    if payload in (b"online", b"offline"):
+        return [ReportPresence(kind, subject, payload == b"online", inbound.connection, retained=inbound.retained)]
+    _check_text(payload)
+    event = read_json(_PRESENCE_DECODERS[kind].decode, payload)
+    if event.message:
+        event = read_json(_PRESENCE_DECODERS[kind].decode, event.message)
+    time_ms = _time(event.header, event.timestamp)
+    if event.events is None:
+        return [_presence(kind, subject, event, time_ms, inbound)]
+    return [_presence_entry(kind, subject, entry, time_ms, inbound) for entry in event.events]
+
+
+def _presence_entry(kind: Kind, subject: str, entry: msgspec.Raw, time_ms: int | None, inbound: Input) -> Command:
+    """One event of a wrapper: a bad one never stops the ones after it."""
+    try:
+        event = read_json(_PRESENCE_DECODERS[kind].decode, entry)
+        own_time_ms = _time(event.header, event.timestamp)
+        return _presence(kind, subject, event, own_time_ms if time_ms is None else time_ms, inbound)
+    except Refusal as refusal:
+        return Reject(refusal.code, refusal.message)
+
+
+def _presence(kind: Kind, subject: str, event: Any, time_ms: int | None, inbound: Input) -> Command:
+    if event.at_type is not None and _short_type(event.at_type) != f"{kind.capitalize()}Event":
+        raise Refusal("unknown_type", f"@type is not {kind.capitalize()}Event, which this topic carries")
+    try:
+        online = _PRESENCE[kind][0 if event.type is None else event.type]
+    except KeyError:
+        raise Refusal("unknown_type", f"type is not one of {kind.upper()}_CONNECTED, ..._DISCONNECTED, ...") from None
+    _check_same_id(subject, event.uuid if event.uuid is not None else event.snake_uuid, f"{kind}Uuid")
+    if online is None:
+        return Ignore()
+    connection = event.connection_id or event.snake_connection_id or inbound.connection
+    if connection and not is_id(connection):
+        raise Refusal("invalid_field", "connectionId is not a safe id: use 1..128 characters without + # /")
+    return ReportPresence(kind, subject, online, connection, time_ms, inbound.retained)
+
+
+def _time(header: _Header | None, timestamp: str | float | None) -> int | None:
+    if header is not None and header.time is not None:
+        return parse_time(header.time, "header.time")[0]
+    return None if timestamp is None else parse_time(timestamp, "timestamp")[0]
+
+
+def _check_same_id(expected: str, given: str | None, field: str) -> None:
+    if given is None or given == expected:
+        return
+    if not given:
+        raise Refusal("empty_id", f"{field} is empty: leave it out or fill it")
+    raise Refusal("id_mismatch", f"{field} differs from the id in the topic: publish on its own topic")
+
+
+def _short_type(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[2]
+
+
+def decode_status(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Command]:
+    """Decode ``presence/<kind>s/{id}/status``: any JSON; ``{"status", "timestamp"}`` where it brings its own time.
+
+    Raises:
+        Refusal: the input cannot be taken.
+    """
+    subject = require_id(ids[0], "id in the topic")
+    payload = inbound.payload
+    _check_text(payload)
+    check_depth(payload)
+    if payload.startswith(b"{") and b'"timestamp"' in payload and b'"status"' in payload:
+        try:
+            envelope = _status_envelope(payload)
+        except msgspec.ValidationError:
+            pass  # it has other fields as well: a document like any other
+        except msgspec.DecodeError as error:
+            raise Refusal("not_json", f"payload is no JSON ({len(payload)} bytes): {error}") from None
+        else:
+            time_ms, timestamp = parse_time(envelope.timestamp, "timestamp")
+            return [ReportStatus(kind, subject, envelope.status, time_ms, timestamp, inbound.retained)]
+    return [ReportStatus(kind, subject, read_json(_raw, payload), retained=inbound.retained)]
+
+
+_raw = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def decode_keepalive(ids: Sequence[str], inbound: Input) -> list[Command]:
+    """Decode ``users/endpoints/{endpoint}/keepalive``: empty.
+
+    Raises:
+        Refusal: the topic names no endpoint, or there is a payload.
+    """
+    if not is_endpoint_id(ids[0]):
+        code = "invalid_field" if ids[0] else "empty_id"
+        raise Refusal(code, "endpoint in the topic: use 1..128 of A-Z a-z 0-9 . _ ~ - @")
+    if inbound.payload:
+        raise Refusal("invalid_field", f"a keepalive is empty, this one has {len(inbound.payload)} bytes")
+    return [KeepEndpoint(ids[0])]
+
+
+def decode_session(ids: Sequence[str], inbound: Input) -> list[Command]:
+    """Decode ``sessions/{session}``: Join-, Leave-, StopSessionEvent, JoinSessionReplyEvent, or a wrapper with several.
+
+    Raises:
+        Refusal: the whole input cannot be taken.
+    """
+    session = require_id(ids[0], "session in the topic")
+    _check_text(inbound.payload)
+    check_depth(inbound.payload)
+    event = read_json(_object, inbound.payload)
+    message = event.get("message")
+    if isinstance(message, dict):
+        event = message
+    time_ms = _fields_time(event)
+    entries = event.get("events")
+    if not isinstance(entries, list):
+        return list(_session_event(session, event, time_ms))
+    commands: list[Command] = []
+    for entry in entries:
+        try:
+            if not isinstance(entry, dict):
+                raise Refusal("invalid_field", f"events holds {_kind_of(entry)}: send objects")
+            own_time_ms = _fields_time(entry)
+            commands += _session_event(session, entry, own_time_ms if time_ms is None else time_ms)
+        except Refusal as refusal:
+            commands.append(Reject(refusal.code, refusal.message))
+    return commands
+
+
+def _fields_time(event: Mapping[str, object]) -> int | None:
+    header = event.get("header")
+    for field, value in (
+        ("header.time", header.get("time") if isinstance(header, dict) else None),
+        ("timestamp", event.get("timestamp")),
+    ):
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return parse_time(value, field)[0]
+        if value is not None:
+            raise Refusal("invalid_field", f"{field} is {_kind_of(value)}: send ISO-8601 text or epoch seconds")
+    return None
+
+
+def _session_event(session: str, event: Mapping[str, object], time_ms: int | None) -> Iterator[Command]:
+    named = event.get("@type", event.get("type"))
+    if not isinstance(named, str):
+        raise Refusal("unknown_type", f"type is {_kind_of(named)}: name the message, for example JoinSessionEvent")
+    decoder = _SESSION_EVENTS.get(_short_type(named))
+    if decoder is None:
+        raise Refusal("unknown_type", f"type is none of {', '.join(_SESSION_EVENTS)}")
+    _check_same_id(session, _text(event, "session_uuid"), "sessionUuid")
+    fields = {name: value for name, value in event.items() if name not in ("@type", "header")}
+    yield from decoder(session, event, fields, time_ms)
+
+
+_Fields = dict[str, object]
+
+
+def _join(session: str, event: Mapping[str, object], fields: _Fields, time_ms: int | None) -> Iterator[Command]:
+    members, skipped = _members(event, "session")
+    yield JoinSession(session, members, fields, time_ms)
+    yield from skipped
+
+
+def _leave(session: str, event: Mapping[str, object], fields: _Fields, _: int | None) -> Iterator[Command]:
+    members, skipped = _members(event, "leaving")
+    yield LeaveSession(session, members, fields)
+    yield from skipped
+
+
+def _stop(session: str, _: Mapping[str, object], fields: _Fields, time_ms: int | None) -> Iterator[Command]:
+    yield StopSession(session, fields, time_ms)
+
+
+def _reply(session: str, event: Mapping[str, object], fields: _Fields, _: int | None) -> Iterator[Command]:
+    given = event.get("joinReply", event.get("join_reply"))
+    try:
+        accepted = _REPLIES[0 if given is None else given]  # type: ignore[index]  # unhashable is caught below
+    except (KeyError, TypeError):
+        raise Refusal("invalid_field", "joinReply is no reply: use REPLY_ACCEPTED, REPLY_DENIED, ...") from None
+    members: list[Ref] = []
+    for kind in KINDS:
+        uuid = _text(event, f"{kind}_uuid")
+        if uuid:
+            members.append(Ref(kind, require_id(uuid, f"{kind}Uuid")))
+    yield ReplySession(session, tuple(members), accepted, fields)
+
+
+_SESSION_EVENTS: dict[str, Callable[[str, Mapping[str, object], _Fields, int | None], Iterator[Command]]] = {
+    "JoinSessionEvent": _join,
+    "LeaveSessionEvent": _leave,
+    "StopSessionEvent": _stop,
+    "JoinSessionReplyEvent": _reply,
+}
+
+
+def _members(event: Mapping[str, object], role: str) -> tuple[tuple[Ref, ...], list[Command]]:
+    """Return the listed members, and one `Reject` for each entry that is empty or malformed."""
+    members: dict[Ref, None] = {}
+    skipped: list[Command] = []
+    for kind in KINDS:
+        field = f"{role}_{kind}s"
+        listed = event.get(_camel(field), event.get(field))
+        if listed is None:
+            continue
+        if not isinstance(listed, list):
+            raise Refusal("invalid_field", f"{_camel(field)} is {_kind_of(listed)}: send an array of ids")
+        for place, member in enumerate(listed):
+            try:
+                if not isinstance(member, str):
+                    raise Refusal("invalid_field", f"{_camel(field)}[{place}] is {_kind_of(member)}: send an id")
+                members[Ref(kind, require_id(member, f"{_camel(field)}[{place}]"))] = None
+            except Refusal as refusal:
+                skipped.append(Reject(refusal.code, refusal.message))
+    return tuple(members), skipped
+
+
+def _text(event: Mapping[str, object], field: str) -> str | None:
+    value = event.get(_camel(field), event.get(field))
+    if value is not None and not isinstance(value, str):
+        raise Refusal("invalid_field", f"{_camel(field)} is {_kind_of(value)}: send text")
+    return value
+
+
+def _camel(field: str) -> str:
+    head, *tail = field.split("_")
+    return head + "".join(part.capitalize() for part in tail)
+
+
+def _kind_of(value: object) -> str:
+    for kind, name in (
+        (bool, "a boolean"),
+        (str, "text"),
+        (int | float, "a number"),
+        (list, "an array"),
+        (dict, "an object"),
+    ):
+        if isinstance(value, kind):
+            return name
+    return "null or absent"

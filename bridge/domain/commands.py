@@ -1,0 +1,186 @@
+"""Commands: orders to the rules, decoded and checked for form. What they mean is decided in the noun's own module.
+
+Times are epoch milliseconds, None for "now". A member is a `Ref`.
+"""
+
+import msgspec
+
+from bridge.domain.ids import Ref
+from bridge.domain.values import Kind
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who gives a command: a service (``user`` None) or one user, who may touch only what is its own."""
+
+    user: str | None = None
+
+
+SERVICE = Caller()
+
+
+class ReportPresence(msgspec.Struct, frozen=True):
+    """A connection of a subject came or went. ``retained``: a replay at a subscription, not news."""
+
+    kind: Kind
+    subject: str
+    online: bool
+    connection: str = ""
+    time_ms: int | None = None
+    retained: bool = False
+
+
+class ReportStatus(msgspec.Struct, frozen=True):
+    """A subject's status document (JSON text). ``timestamp`` is ``time_ms`` as its sender wrote it."""
+
+    kind: Kind
+    subject: str
+    status: msgspec.Raw
+    time_ms: int | None = None
+    timestamp: int | float | None = None
+    retained: bool = False
+
+
+class UpdateDeviceStatus(msgspec.Struct, frozen=True):
+    """The RPC form of a device's status: refused for an offline device (answer null)."""
+
+    subject: str
+    status: msgspec.Raw
+    time_ms: int
+    timestamp: int | float
+
+
+class Ignore(msgspec.Struct, frozen=True):
+    """A well-formed input that changes nothing, such as ``USER_UPDATED``."""
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """One entry of an input that cannot be taken; the entries after it can."""
+
+    code: str
+    message: str
+
+
+class JoinSession(msgspec.Struct, frozen=True):
+    """Invite members to a session; ``fields`` is the event as received, for the relay."""
+
+    session: str
+    members: tuple[Ref, ...]
+    fields: dict[str, object]
+    time_ms: int | None = None
+
+
+class LeaveSession(msgspec.Struct, frozen=True):
+    """Members leave a session."""
+
+    session: str
+    members: tuple[Ref, ...]
+    fields: dict[str, object]
+
+
+class StopSession(msgspec.Struct, frozen=True):
+    """A session ends for all its members."""
+
+    session: str
+    fields: dict[str, object]
+    time_ms: int | None = None
+
+
+class ReplySession(msgspec.Struct, frozen=True):
+    """Invitees answer; whoever does not accept is free again."""
+
+    session: str
+    members: tuple[Ref, ...]
+    accepted: bool
+    fields: dict[str, object]
+
+
+class RegisterEndpoint(msgspec.Struct, frozen=True):
+    """Make or renew an endpoint. ``watch`` None: keep what it has, or the configured default for a new one."""
+
+    kind: Kind
+    subject: str
+    endpoint: str
+    keep_alive_seconds: int
+    reminder_on: bool = False
+    watch: tuple[str, ...] | None = None
+
+
+class KeepEndpoint(msgspec.Struct, frozen=True):
+    """A keepalive. ``asked``: by RPC, so an unknown endpoint is an error; else it is told on its own topic."""
+
+    endpoint: str
+    asked: bool = False
+    caller: Caller = SERVICE
+
+
+class UnregisterEndpoint(msgspec.Struct, frozen=True):
+    """End an endpoint."""
+
+    endpoint: str
+    reason: str | None = None
+    caller: Caller = SERVICE
+
+
+class WatchEndpoint(msgspec.Struct, frozen=True):
+    """Replace an endpoint's watch list."""
+
+    endpoint: str
+    watch: tuple[str, ...]
+    caller: Caller = SERVICE
+
+
+class ListEndpoints(msgspec.Struct, frozen=True):
+    """Ask for a user's endpoints."""
+
+    user: str
+
+
+class ListSubjects(msgspec.Struct, frozen=True):
+    """Ask who is online, busy, or either (``status``): sorted ids greater than ``cursor``; ``limit`` None for all."""
+
+    kind: Kind
+    what: str
+    limit: int | None = None
+    cursor: str = ""
+
+
+class SessionsOf(msgspec.Struct, frozen=True):
+    """Ask for a subject's sessions."""
+
+    kind: Kind
+    subject: str
+
+
+class SessionMembers(msgspec.Struct, frozen=True):
+    """Ask for a session's members."""
+
+    session: str
+
+
+class Expire(msgspec.Struct, frozen=True):
+    """A record's deadline has passed at registry clock ``clock_ms``: do what is due on it."""
+
+    key: str
+    clock_ms: int
+
+
+Command = (
+    ReportPresence
+    | ReportStatus
+    | UpdateDeviceStatus
+    | Ignore
+    | Reject
+    | JoinSession
+    | LeaveSession
+    | StopSession
+    | ReplySession
+    | RegisterEndpoint
+    | KeepEndpoint
+    | UnregisterEndpoint
+    | WatchEndpoint
+    | ListEndpoints
+    | ListSubjects
+    | SessionsOf
+    | SessionMembers
+    | Expire
+)

@@ -1,0 +1,132 @@
+"""Decide: the table from command to rule, and from command to the records that it certainly needs.
+
+What a rule needs beyond those it asks for by `bridge.domain.state.NotLoaded`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from bridge.domain import commands as c
+from bridge.domain.decisions import NOTHING, Decision
+from bridge.domain.endpoints import (
+    expire_endpoints,
+    keep_endpoint,
+    list_endpoints,
+    register_endpoint,
+    unregister_endpoint,
+    watch_endpoint,
+)
+from bridge.domain.ids import WATCHERS_KEY, parse_key, parse_subject_key, session_key, subject_key
+from bridge.domain.sessions import (
+    expire_session,
+    join_session,
+    leave_session,
+    reply_session,
+    session_members,
+    stop_session,
+)
+from bridge.domain.state import State
+from bridge.domain.subjects import (
+    expire_connections,
+    list_subjects,
+    report_presence,
+    report_status,
+    sessions_of,
+    update_device_status,
+)
+from bridge.errors import Refusal
+
+
+def _ignore(_: c.Ignore, __: State) -> Decision:
+    return NOTHING
+
+
+def _reject(command: c.Reject, _: State) -> Decision:
+    raise Refusal(command.code, command.message)
+
+
+def _expire(command: c.Expire, state: State) -> Decision:
+    state.touch(command.key)
+    noun, record_id = parse_key(command.key)
+    if noun == "session":
+        return Decision(expire_session(state, record_id, command.clock_ms))
+    if noun == "watchers":
+        return NOTHING
+    ref = parse_subject_key(command.key)
+    emissions = expire_endpoints(state, ref, command.clock_ms)
+    if state.rules.lease_ms:
+        emissions += expire_connections(state, ref, command.clock_ms)
+    return Decision(emissions)
+
+
+# The value's command type is the key, which a type checker cannot say of a table.
+_RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
+    c.ReportPresence: report_presence,
+    c.ReportStatus: report_status,
+    c.UpdateDeviceStatus: update_device_status,
+    c.Ignore: _ignore,
+    c.Reject: _reject,
+    c.JoinSession: join_session,
+    c.LeaveSession: leave_session,
+    c.StopSession: stop_session,
+    c.ReplySession: reply_session,
+    c.RegisterEndpoint: register_endpoint,
+    c.KeepEndpoint: keep_endpoint,
+    c.UnregisterEndpoint: unregister_endpoint,
+    c.WatchEndpoint: watch_endpoint,
+    c.ListEndpoints: list_endpoints,
+    c.ListSubjects: list_subjects,
+    c.SessionsOf: sessions_of,
+    c.SessionMembers: session_members,
+    c.Expire: _expire,
+}
+
+
+def _no_keys(_: Any) -> tuple[str, ...]:
+    return ()
+
+
+def _subject_and_watchers(command: c.ReportPresence | c.ReportStatus) -> tuple[str, ...]:
+    return (subject_key(command.kind, command.subject), WATCHERS_KEY)
+
+
+def _members_of_session(command: c.JoinSession | c.LeaveSession | c.ReplySession) -> tuple[str, ...]:
+    return (session_key(command.session), WATCHERS_KEY, *(subject_key(*member) for member in command.members))
+
+
+_KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
+    c.ReportPresence: _subject_and_watchers,
+    c.ReportStatus: _subject_and_watchers,
+    c.UpdateDeviceStatus: lambda command: (subject_key("device", command.subject), WATCHERS_KEY),
+    c.JoinSession: _members_of_session,
+    c.LeaveSession: _members_of_session,
+    c.ReplySession: _members_of_session,
+    c.StopSession: lambda command: (session_key(command.session), WATCHERS_KEY),
+    c.RegisterEndpoint: lambda command: (subject_key(command.kind, command.subject),),
+    c.ListEndpoints: lambda command: (subject_key("user", command.user),),
+    c.SessionsOf: lambda command: (subject_key(command.kind, command.subject),),
+    c.SessionMembers: lambda command: (session_key(command.session),),
+    c.Expire: lambda command: (command.key, WATCHERS_KEY),
+}
+
+_OWNED = (c.RegisterEndpoint, c.KeepEndpoint, c.UnregisterEndpoint, c.WatchEndpoint)
+
+
+def decide(command: c.Command, state: State) -> Decision:
+    """Apply one command to the state.
+
+    Raises:
+        Refusal: it cannot be taken; nothing of it stands once the overlay is dropped.
+        NotLoaded, CommitFirst, Elsewhere: see `bridge.domain.state`.
+    """
+    return _RULES[type(command)](command, state)
+
+
+def first_keys(command: c.Command) -> tuple[str, ...]:
+    """Return the record keys that the first load wave brings for a command."""
+    return _KEYS.get(type(command), _no_keys)(command)
+
+
+def first_owner(command: c.Command) -> str | None:
+    """Return the endpoint id whose owner the first load wave brings for a command."""
+    return command.endpoint if isinstance(command, _OWNED) else None

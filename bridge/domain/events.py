@@ -1,0 +1,132 @@
+"""Events: facts in the past, as they stand on the wire (DESIGN 4). The class's name is the event's ``type``.
+
+The first five fields are common to all and come from `bridge.domain.state.State.stamp`. Relays carry the fields as they
+were received and are plain mappings, made by `relayed`.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from bridge.domain.values import Kind
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="type", tag=True, rename="camel"):
+    """What all events carry.
+
+    Attributes:
+        id: time-ordered and unique.
+        timestamp: ISO-8601 UTC with three digits of milliseconds.
+        organization_id: whose event it is.
+        about: the record it is about: ``user/ann``, ``session/s1``.
+        version: that record's version.
+    """
+
+    id: str
+    timestamp: str
+    organization_id: str
+    about: str
+    version: int
+
+
+class PresenceChanged(Event, frozen=True):
+    """A subject came, went, or became busy or free."""
+
+    uuid: str
+    online: bool
+    busy: bool
+    status: msgspec.Raw
+    cause: str
+
+
+class UserPresenceChangedEvent(PresenceChanged, frozen=True):
+    """Presence of a user."""
+
+
+class ParticipantPresenceChangedEvent(PresenceChanged, frozen=True):
+    """Presence of a participant."""
+
+
+class DevicePresenceChangedEvent(PresenceChanged, frozen=True):
+    """Presence of a device."""
+
+
+class StatusChanged(Event, frozen=True):
+    """A subject's status document changed."""
+
+    uuid: str
+    status: msgspec.Raw
+    status_timestamp: int | float
+
+
+class UserStatusChangedEvent(StatusChanged, frozen=True):
+    """Status of a user."""
+
+
+class ParticipantStatusChangedEvent(StatusChanged, frozen=True):
+    """Status of a participant."""
+
+
+class DeviceStatusChangedEvent(StatusChanged, frozen=True):
+    """Status of a device."""
+
+
+class EndpointEvent(Event, frozen=True):
+    """Something about one endpoint; ``user_id`` is null where nobody holds the id."""
+
+    user_endpoint_id: str
+    user_id: str | None
+
+
+class UserEndpointRegisteredEvent(EndpointEvent, frozen=True):
+    """An endpoint is new."""
+
+
+class UserEndpointUnregisteredEvent(EndpointEvent, frozen=True):
+    """An endpoint was ended by its owner or a service."""
+
+    reason: str | None
+
+
+class UserEndpointExpiredEvent(EndpointEvent, frozen=True):
+    """An endpoint sent no keepalive in time, or sent one after it was gone."""
+
+
+class UserEndpointStateChangedEvent(EndpointEvent, frozen=True):
+    """An endpoint became ``SICK`` or ``HEALTHY``."""
+
+    state: str
+    previous: str
+
+
+class UserEndpointKeepAliveReminderEvent(EndpointEvent, frozen=True):
+    """A keepalive is due. Its type is renamed by ``endpoints.reminder_event``."""
+
+    keep_alive_seconds: int
+    expires_at: str
+
+
+PRESENCE_CHANGED: dict[Kind, type[PresenceChanged]] = {
+    "user": UserPresenceChangedEvent,
+    "participant": ParticipantPresenceChangedEvent,
+    "device": DevicePresenceChangedEvent,
+}
+STATUS_CHANGED: dict[Kind, type[StatusChanged]] = {
+    "user": UserStatusChangedEvent,
+    "participant": ParticipantStatusChangedEvent,
+    "device": DeviceStatusChangedEvent,
+}
+
+
+def relayed(event_type: str, stamp: tuple[str, str, str, str, int], fields: Mapping[str, object]) -> dict[str, object]:
+    """Return a relay: the fields as received, under the common fields of ``stamp``, which win."""
+    event_id, timestamp, organization, about, version = stamp
+    return {
+        **fields,
+        "type": event_type,
+        "id": event_id,
+        "timestamp": timestamp,
+        "organizationId": organization,
+        "about": about,
+        "version": version,
+    }

@@ -1,0 +1,97 @@
+"""Ids and record keys: what is a safe id (DESIGN 4), and how ids become keys of the registry (DESIGN 6)."""
+
+import unicodedata
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from bridge.domain.values import KINDS, Kind
+from bridge.errors import Refusal
+
+MAXIMUM_ID_LENGTH = 128
+
+_ENDPOINT_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-@")
+_ORGANIZATION_ALPHABET = _ENDPOINT_ALPHABET - frozenset("~@")
+# A colon divides the parts of a key, braces mark the hash tag, and the percent sign is the escape itself.
+_KEY_ESCAPES = str.maketrans({"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"})
+
+WATCHERS_KEY = "watchers"
+
+
+class Ref(NamedTuple):
+    """A subject: its kind and its id. Each kind is its own id space."""
+
+    kind: Kind
+    id: str
+
+
+def is_id(text: str) -> bool:
+    """Tell whether ``text`` is a safe id: 1..128 characters, no ``+ # /``, no control characters, no leading ``$``."""
+    if not 0 < len(text) <= MAXIMUM_ID_LENGTH or text[0] == "$" or "/" in text or "+" in text or "#" in text:
+        return False
+    if text.isascii():
+        return text.isprintable()
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+
+
+def require_id(text: str, field: str) -> str:
+    """Return ``text`` if it is a safe id.
+
+    Raises:
+        Refusal: ``empty_id`` or ``invalid_field``, naming ``field``.
+    """
+    if is_id(text):
+        return text
+    if not text:
+        raise Refusal(
+            "empty_id", f"{field} is empty: name the subject in the topic and leave the field out, or fill it"
+        )
+    raise Refusal(
+        "invalid_field",
+        f"{field} is not a safe id ({len(text)} characters): use 1..128 characters without + # /, "
+        "control characters or a leading $",
+    )
+
+
+def is_endpoint_id(text: str) -> bool:
+    """Tell whether ``text`` can name an endpoint: 1..128 of ``A-Z a-z 0-9 . _ ~ - @``."""
+    return 0 < len(text) <= MAXIMUM_ID_LENGTH and _ENDPOINT_ALPHABET.issuperset(text)
+
+
+def is_organization(text: str) -> bool:
+    """Tell whether ``text`` can name an organization: 1..64 of ``A-Z a-z 0-9 . _ -``."""
+    return 0 < len(text) <= 64 and _ORGANIZATION_ALPHABET.issuperset(text)
+
+
+def new_endpoint_id(subject: str, random: str) -> str:
+    """Return the id that the server gives an endpoint: ``<subject>~<random>``.
+
+    ``<random>`` alone where the subject's id does not fit: it holds ``~`` or a forbidden character, or is too long.
+    ``random`` is unguessable text of ``A-Z a-z 0-9 - _`` made by the caller.
+    """
+    bound = f"{subject}~{random}"
+    return bound if "~" not in subject and is_endpoint_id(bound) else random
+
+
+def subject_key(kind: Kind, subject: str) -> str:
+    """Return the record key of a subject, ``user:ann``."""
+    return f"{kind}:{subject.translate(_KEY_ESCAPES)}"
+
+
+def session_key(session: str) -> str:
+    """Return the record key of a session, ``session:s1``."""
+    return "session:" + session.translate(_KEY_ESCAPES)
+
+
+def parse_key(key: str) -> tuple[str, str]:
+    """Return the noun and the id of a record key: ``user:ann`` -> ``("user", "ann")``."""
+    noun, _, rest = key.partition(":")
+    return noun, unquote(rest)
+
+
+def parse_subject_key(key: str) -> Ref:
+    """Return the subject of a record key; the key must name one."""
+    noun, subject = parse_key(key)
+    for kind in KINDS:
+        if noun == kind:
+            return Ref(kind, subject)
+    raise ValueError(f"not a subject's key: {key}")

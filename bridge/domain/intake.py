@@ -1,0 +1,131 @@
+"""Intake: from a topic and its bytes to the commands of one input. The table from input to its codec.
+
+An RPC with a valid response topic is always answered, also one that cannot be read or is too large.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from bridge.domain.codec import decode_keepalive, decode_presence, decode_session, decode_status
+from bridge.domain.commands import SERVICE, Caller, Command, Reject
+from bridge.domain.inputs import Input
+from bridge.domain.methods import RPC_CODES, Call, decode_call
+from bridge.domain.rules import Rules
+from bridge.domain.topics import EndpointTopics, InputTopics, Match
+from bridge.errors import Refusal
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The largest payloads that are read, in bytes."""
+
+    payload_bytes: int = 65_536
+    rpc_bytes: int = 524_288
+    status_bytes: int = 16_384
+
+
+class Reply(NamedTuple):
+    """Where an RPC's answer goes: full topic, and the Correlation Data to send back."""
+
+    topic: str
+    correlation: bytes | None
+
+
+class Decoded(NamedTuple):
+    """What one input asks for, and of whom; ``reply`` None where nobody waits for an answer."""
+
+    organization: str
+    commands: Sequence[Command]
+    reply: Reply | None = None
+
+
+_Codec = Callable[[Sequence[str], Input], list[Command]]
+
+_CODECS: dict[str, _Codec] = {
+    "user": partial(decode_presence, "user"),
+    "participant": partial(decode_presence, "participant"),
+    "device": partial(decode_presence, "device"),
+    "user_status": partial(decode_status, "user"),
+    "participant_status": partial(decode_status, "participant"),
+    "device_status": partial(decode_status, "device"),
+    "session": decode_session,
+    "keepalive": decode_keepalive,
+}
+
+
+class Intake:
+    """Decodes inputs.
+
+    Args:
+        topics: the input templates.
+        endpoint_topics: checks response topics.
+        rules: for the methods' parameters.
+        limits: the largest payloads.
+        new_random: makes unguessable text for ids that the server gives; the only randomness, handed in here.
+    """
+
+    def __init__(
+        self,
+        topics: InputTopics,
+        endpoint_topics: EndpointTopics,
+        rules: Rules,
+        limits: Limits,
+        new_random: Callable[[], str],
+    ) -> None:
+        self._match = topics.match
+        self._endpoint_topics = endpoint_topics
+        self._rules = rules
+        self._rpc_bytes = limits.rpc_bytes
+        self._new_random = new_random
+        status = dict.fromkeys(("user_status", "participant_status", "device_status"), limits.status_bytes)
+        self._codecs = {source: (codec, status.get(source, limits.payload_bytes)) for source, codec in _CODECS.items()}
+
+    def decode(self, inbound: Input) -> Decoded:
+        """Return what an input asks for.
+
+        Raises:
+            Refusal: it cannot be taken, and nobody can be answered.
+        """
+        match = self._match(inbound.topic)
+        if match is None:
+            raise Refusal("unknown_type", "topic fits no template of the configuration")
+        row = self._codecs.get(match.source)
+        if row is None:
+            return self._decode_call(match, inbound)
+        codec, limit_bytes = row
+        if len(inbound.payload) > limit_bytes:
+            raise _too_large(inbound, limit_bytes)
+        return Decoded(match.organization, codec(match.ids, inbound))
+
+    def _decode_call(self, match: Match, inbound: Input) -> Decoded:
+        *users, method = match.ids
+        user = users[0] if users else None
+        reply = None
+        if inbound.response_topic is not None:
+            topic = self._endpoint_topics.reply_topic(match.organization, user, inbound.response_topic)
+            reply = Reply(topic, inbound.correlation)
+        try:
+            if len(inbound.payload) > self._rpc_bytes:
+                raise _too_large(inbound, self._rpc_bytes)
+            call = Call(SERVICE if user is None else Caller(user), self._rules, self._new_random())
+            organization, command = decode_call(method, inbound.payload, call, match.organization)
+        except Refusal as refusal:
+            return Decoded(match.organization, (Reject(refusal.code, refusal.message),), reply)
+        return Decoded(organization, (command,), reply)
+
+
+def answer(result: object) -> bytes:
+    """Return the payload of an RPC's answer."""
+    return msgspec.json.encode({"result": result})
+
+
+def error_answer(refusal: Refusal) -> bytes:
+    """Return the payload of an RPC's error."""
+    code = refusal.code if refusal.code in RPC_CODES else "invalid_params"
+    return msgspec.json.encode({"error": {"code": code, "message": refusal.message}})
+
+
+def _too_large(inbound: Input, limit_bytes: int) -> Refusal:
+    return Refusal("too_large", f"payload has {len(inbound.payload)} bytes: at most {limit_bytes} here")

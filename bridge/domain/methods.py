@@ -1,0 +1,257 @@
+"""The RPC methods: one table of name, parameters, who may call, and the command that each becomes.
+
+Parameters come as a JSON object, as an array in the order of the fields, or not at all. Unknown parameters are refused,
+so that a misspelt one is not silently without effect. Source: DESIGN 7, contract details 11, 12, 33, 38, 41.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bridge.domain.clock import parse_time
+from bridge.domain.codec import check_depth, read_json
+from bridge.domain.commands import (
+    Caller,
+    Command,
+    KeepEndpoint,
+    ListEndpoints,
+    ListSubjects,
+    RegisterEndpoint,
+    SessionMembers,
+    SessionsOf,
+    UnregisterEndpoint,
+    UpdateDeviceStatus,
+    WatchEndpoint,
+)
+from bridge.domain.endpoints import check_watch
+from bridge.domain.ids import is_endpoint_id, is_id, is_organization, new_endpoint_id
+from bridge.domain.rules import Rules
+from bridge.domain.subjects import MAXIMUM_ANSWER
+from bridge.domain.values import KINDS, Kind
+from bridge.errors import Refusal
+
+
+class Call(NamedTuple):
+    """Who calls, and what a method needs to build its command.
+
+    Attributes:
+        random: unguessable text of ``A-Z a-z 0-9 - _`` for an id that the server makes.
+    """
+
+    caller: Caller
+    rules: Rules
+    random: str
+
+
+class _Params(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    pass
+
+
+class _Page(_Params):
+    limit: int | None = None
+    cursor: str = ""
+
+
+class _DeviceStatus(_Params):
+    uuid: str
+    status: str
+    timestamp: int | float | str
+
+
+class _Subject(_Params):
+    kind: str
+    uuid: str
+
+
+class _Session(_Params):
+    session: str
+
+
+class _Register(_Params):
+    user_id: str | None = None
+    keep_alive_seconds: int | None = None
+    server_keep_alive_reminder_on: bool = False
+    user_endpoint_id: str | None = None
+    kind: str = "user"
+    watch: list[str] | None = None
+    organization_id: str | None = None
+
+
+class _Endpoint(_Params):
+    user_endpoint_id: str
+
+
+class _Unregister(_Endpoint):
+    reason: str | None = None
+
+
+class _Watch(_Endpoint):
+    watch: list[str]
+
+
+class _User(_Params):
+    user_id: str | None = None
+
+
+class Method(NamedTuple):
+    """One row of the table; ``users`` tells whether a user may call it for what is its own."""
+
+    params: type[_Params]
+    build: Callable[[Any, Call], Command]
+    users: bool = False
+
+
+def _invalid(message: str) -> Refusal:
+    return Refusal("invalid_params", message)
+
+
+def _id(value: str, field: str) -> str:
+    if not is_id(value):
+        raise _invalid(f"{field} is not a safe id: use 1..128 characters without + # /, control characters, leading $")
+    return value
+
+
+def _kind(value: str) -> Kind:
+    if value not in KINDS:
+        raise _invalid(f"kind is none of {', '.join(KINDS)}")
+    return value
+
+
+def _own_user(given: str | None, call: Call) -> str:
+    """Return the user that a call is about: the caller itself, or for a service the one that it names."""
+    user = call.caller.user
+    if user is None:
+        if given is None:
+            raise _invalid("userId is missing: name the user")
+        return _id(given, "userId")
+    if given not in (None, user):
+        raise Refusal("forbidden", "userId is another user's: leave it out")
+    return user
+
+
+def _endpoint_id(value: str) -> str:
+    if not is_endpoint_id(value):
+        raise _invalid("userEndpointId: use 1..128 of A-Z a-z 0-9 . _ ~ - @")
+    return value
+
+
+def _listing(what: str, kind: Kind) -> Method:
+    def build(params: _Page, _: Call) -> Command:
+        if params.limit is not None and not 1 <= params.limit <= MAXIMUM_ANSWER:
+            raise _invalid(f"limit is {params.limit}: use 1..{MAXIMUM_ANSWER}")
+        return ListSubjects(kind, what, params.limit, params.cursor)
+
+    return Method(_Page, build)
+
+
+def _update_device_status(params: _DeviceStatus, _: Call) -> Command:
+    time_ms, timestamp = parse_time(params.timestamp, "timestamp")
+    document = params.status.encode()
+    check_depth(document)
+    return UpdateDeviceStatus(_id(params.uuid, "uuid"), read_json(_raw, document), time_ms, timestamp)
+
+
+_raw = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def _register(params: _Register, call: Call) -> Command:
+    rules = call.rules
+    kind = _kind(params.kind)
+    if kind != "user" and call.caller.user is not None:
+        raise Refusal("forbidden", "kind is not user: only a service registers endpoints of others")
+    subject = _own_user(params.user_id, call)
+    seconds = params.keep_alive_seconds
+    low, high = rules.minimum_keep_alive_seconds, rules.maximum_keep_alive_seconds
+    if seconds is None:
+        raise _invalid(f"keepAliveSeconds is missing: send an integer {low}..{high}")
+    if not low <= seconds <= high:
+        raise _invalid(f"keepAliveSeconds is {seconds}: send an integer {low}..{high}")
+    endpoint = params.user_endpoint_id
+    endpoint = new_endpoint_id(subject, call.random) if endpoint is None else _endpoint_id(endpoint)
+    watch = None if params.watch is None else _watch_names(params.watch, rules)
+    return RegisterEndpoint(kind, subject, endpoint, seconds, params.server_keep_alive_reminder_on, watch)
+
+
+def _watch_names(names: list[str], rules: Rules) -> tuple[str, ...]:
+    if len(names) > rules.maximum_watch:
+        raise Refusal("quota_exceeded", f"watch has {len(names)} names: at most {rules.maximum_watch}")
+    return check_watch(names, "watch")
+
+
+METHODS: dict[str, Method] = {
+    **{f"{what}_{kind}s": _listing(what, kind) for what in ("online", "busy", "status") for kind in KINDS},
+    "update_device_status": Method(_DeviceStatus, _update_device_status),
+    "sessions_of": Method(_Subject, lambda p, _: SessionsOf(_kind(p.kind), _id(p.uuid, "uuid"))),
+    "session_members": Method(_Session, lambda p, _: SessionMembers(_id(p.session, "session"))),
+    "register_endpoint": Method(_Register, _register, users=True),
+    "keepalive_endpoint": Method(
+        _Endpoint, lambda p, call: KeepEndpoint(_endpoint_id(p.user_endpoint_id), True, call.caller), users=True
+    ),
+    "unregister_endpoint": Method(
+        _Unregister,
+        lambda p, call: UnregisterEndpoint(_endpoint_id(p.user_endpoint_id), p.reason, call.caller),
+        users=True,
+    ),
+    "watch_endpoint": Method(
+        _Watch,
+        lambda p, call: WatchEndpoint(_endpoint_id(p.user_endpoint_id), _watch_names(p.watch, call.rules), call.caller),
+        users=True,
+    ),
+    "list_endpoints": Method(_User, lambda p, call: ListEndpoints(_own_user(p.user_id, call)), users=True),
+}
+
+# The codes that an RPC answers with (contract details 5); whatever else goes wrong with a request is its parameters.
+RPC_CODES = frozenset(
+    {
+        *("invalid_params", "unknown_method", "forbidden", "not_found", "conflict"),
+        *("too_many", "too_large", "quota_exceeded", "corrupt_record"),
+    }
+)
+
+
+def decode_call(method: str, payload: bytes, call: Call, organization: str) -> tuple[str, Command]:
+    """Decode an RPC.
+
+    Returns:
+        The organization that it concerns (``organization`` unless a service names another one) and the command.
+
+    Raises:
+        Refusal: with one of `RPC_CODES`.
+    """
+    row = METHODS.get(method)
+    if row is None:
+        raise Refusal("unknown_method", f"no method of this name: use one of {', '.join(METHODS)}")
+    if call.caller.user is not None and not row.users:
+        raise Refusal("forbidden", f"{method} is for services")
+    try:
+        params = _params(row.params, payload)
+        named = getattr(params, "organization_id", None)
+        if named is not None and named != organization:
+            if call.caller.user is not None or call.rules.organization_in_topic:
+                raise Refusal("forbidden", "organizationId is another organization's: leave it out")
+            if not is_organization(named):
+                raise _invalid("organizationId: use 1..64 of A-Z a-z 0-9 . _ -")
+            organization = named
+        return organization, row.build(params, call)
+    except Refusal as refusal:
+        if refusal.code in RPC_CODES:
+            raise
+        raise _invalid(refusal.message) from None
+
+
+def _params(params: type[_Params], payload: bytes) -> _Params:
+    if payload:
+        check_depth(payload)
+    given = read_json(msgspec.json.decode, payload) if payload else {}
+    names = params.__struct_encode_fields__
+    if isinstance(given, list):
+        if len(given) > len(names):
+            raise _invalid(f"{len(given)} parameters given: at most {len(names)} ({', '.join(names)})")
+        given = dict(zip(names, given, strict=False))
+    if not isinstance(given, Mapping):
+        raise _invalid("parameters are neither an object nor an array")
+    try:
+        return msgspec.convert(given, params)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None

@@ -1,0 +1,101 @@
+"""The records of the registry: readable JSON after a version and a schema number, ``1763771000123:1:{...}``.
+
+Times named ``renewed_ms`` are on the registry clock, which stands still during outages; all others are epoch
+milliseconds. Records are never changed in place: a change is a new record, so that a decision can be dropped and made
+again. A field that has its default is left out of the JSON.
+"""
+
+import msgspec
+
+SCHEMA = 1
+
+NO_STATUS = msgspec.Raw()
+
+
+class Connection(msgspec.Struct, frozen=True, array_like=True):
+    """One live connection of a subject: its newest connect (epoch ms), and its last sign of life."""
+
+    since_ms: int
+    renewed_ms: int
+
+
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One tab, phone or device where a subject can be reached.
+
+    Attributes:
+        keep_alive_seconds: it is removed that long after ``renewed_ms``.
+        version: the subject's record version at its last registration or change of state.
+        reminder_on: it wants a reminder at two thirds of the interval.
+        reminded_ms: registry clock of the reminder since the last keepalive; 0 where there was none.
+        sick: it left its reminder unanswered, or is within its grace.
+        watch: the subjects whose events it wants: ``device:lamp``, ``device:*``, ``*``.
+    """
+
+    keep_alive_seconds: int
+    renewed_ms: int
+    version: int
+    reminder_on: bool = False
+    reminded_ms: int = 0
+    sick: bool = False
+    watch: tuple[str, ...] = ()
+
+
+class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A user, participant or device.
+
+    Attributes:
+        connections: live connections by name; the unnamed one is ``""``.
+        sessions: the live sessions it is a member of -> when it joined, oldest first.
+        status: the status document as received (JSON text), `NO_STATUS` where there is none.
+        status_ms: when the status held, for comparison.
+        status_timestamp: the same as its sender wrote it; the number of milliseconds where it wrote text or nothing.
+        endpoints: by id.
+        watchers: endpoints of others (or its own) that watch this subject by name -> the key of their owner.
+    """
+
+    connections: dict[str, Connection] = {}
+    sessions: dict[str, int] = {}
+    status: msgspec.Raw = NO_STATUS
+    status_ms: int = 0
+    status_timestamp: int | float = 0
+    endpoints: dict[str, Endpoint] = {}
+    watchers: dict[str, str] = {}
+
+
+class Stopping(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a stop has still to free: the members left, the cause to tell, and the relayed event's fields (JSON)."""
+
+    members: list[str]
+    cause: str
+    fields: msgspec.Raw = NO_STATUS
+
+
+class Session(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A live call, or the memory of a stopped one.
+
+    Attributes:
+        members: subject key -> when it joined, oldest first.
+        renewed_ms: its last traffic.
+        stopped_ms: time of the newest stop; joins older than it are ignored. None: never stopped.
+        forget_ms: registry clock at which the stop may be forgotten.
+        stopping: what the stop has still to free.
+    """
+
+    members: dict[str, int] = {}
+    renewed_ms: int = 0
+    stopped_ms: int | None = None
+    forget_ms: int = 0
+    stopping: Stopping | None = None
+
+
+class Watchers(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who watches ``device:*`` or ``*``: name -> endpoint id -> the key of its owner."""
+
+    names: dict[str, dict[str, str]] = {}
+
+
+Record = Subject | Session | Watchers
+
+EMPTY_SUBJECT = Subject()
+EMPTY_SESSION = Session()
+EMPTY_WATCHERS = Watchers()

@@ -1,0 +1,192 @@
+"""Routing: from an event and its audience to the MQTT messages that carry it.
+
+The route table says for each event type to whom and at which QoS; the words of an audience are those of DESIGN 4.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from bridge.domain.events import Event
+from bridge.domain.ids import Ref, parse_subject_key, subject_key
+from bridge.domain.state import State
+from bridge.domain.topics import EndpointTopics
+from bridge.domain.values import Output
+from bridge.errors import ConfigError
+
+
+class Emission(NamedTuple):
+    """An event and what its audience words stand for.
+
+    Attributes:
+        event: an `Event`, or a relay's mapping.
+        subject: whose endpoints are ``self``, whose watchers are ``watchers``, whose sessions are ``session``.
+        endpoint: the endpoint concerned and its owner's id, for ``endpoint`` and ``others``.
+        session: the session named by the command, besides the subject's own.
+        members: for relays: whom ``session`` means, in place of the session's members.
+    """
+
+    event: Event | dict[str, object]
+    subject: Ref | None = None
+    endpoint: tuple[str, str] | None = None
+    session: str | None = None
+    members: tuple[Ref, ...] | None = None
+
+
+class Route(NamedTuple):
+    """To whom an event type goes, and at which QoS."""
+
+    audience: tuple[str, ...]
+    qos: int = 1
+
+
+_PRESENCE = Route(("self", "watchers", "session"))
+_ENDPOINT = Route(("others", "endpoint"))
+
+DEFAULT_ROUTES: dict[str, Route] = {
+    "UserPresenceChangedEvent": _PRESENCE,
+    "ParticipantPresenceChangedEvent": _PRESENCE,
+    "DevicePresenceChangedEvent": _PRESENCE,
+    "UserStatusChangedEvent": _PRESENCE,
+    "ParticipantStatusChangedEvent": _PRESENCE,
+    "DeviceStatusChangedEvent": _PRESENCE,
+    "JoinSessionEvent": Route(("session",)),
+    "StopSessionEvent": Route(("session",)),
+    "LeaveSessionEvent": Route(("session",)),
+    "JoinSessionReplyEvent": Route(("session",)),
+    "UserEndpointRegisteredEvent": Route(("others",)),
+    "UserEndpointUnregisteredEvent": _ENDPOINT,
+    "UserEndpointExpiredEvent": _ENDPOINT,
+    "UserEndpointStateChangedEvent": Route(("others",)),
+    "UserEndpointKeepAliveReminderEvent": Route(("endpoint",)),
+}
+
+# Endpoint id -> its owner's id; a dict, so that an endpoint meant by two words is told once, in a stable order.
+_Targets = dict[str, str]
+
+
+def _self(emission: Emission, state: State, targets: _Targets) -> None:
+    if emission.subject is not None:
+        subject = emission.subject
+        for endpoint in state.subject(*subject).endpoints:
+            targets[endpoint] = subject.id
+
+
+def _endpoint(emission: Emission, _: State, targets: _Targets) -> None:
+    if emission.endpoint is not None:
+        targets[emission.endpoint[0]] = emission.endpoint[1]
+
+
+def _others(emission: Emission, state: State, targets: _Targets) -> None:
+    if emission.subject is not None and emission.endpoint is not None:
+        subject = emission.subject
+        for endpoint in state.subject(*subject).endpoints:
+            if endpoint != emission.endpoint[0]:
+                targets[endpoint] = subject.id
+
+
+def _watchers(emission: Emission, state: State, targets: _Targets) -> None:
+    if emission.subject is None:
+        return
+    wildcards = state.watchers().names
+    for watching in (
+        state.subject(*emission.subject).watchers,
+        wildcards.get(f"{emission.subject.kind}:*"),
+        wildcards.get("*"),
+    ):
+        if watching:
+            for endpoint, owner in watching.items():
+                targets[endpoint] = parse_subject_key(owner).id
+
+
+def _session(emission: Emission, state: State, targets: _Targets) -> None:
+    if emission.members is not None:
+        _tell(emission.members, state, targets)
+        return
+    sessions: dict[str, None] = {}
+    if emission.subject is not None:
+        sessions.update(dict.fromkeys(state.subject(*emission.subject).sessions))
+    if emission.session is not None:
+        sessions[emission.session] = None
+    for session in sessions:
+        _tell([parse_subject_key(key) for key in state.session(session).members], state, targets)
+
+
+def _tell(members: Iterable[Ref], state: State, targets: _Targets) -> None:
+    state.require([subject_key(*member) for member in members])
+    for member in members:
+        for endpoint in state.subject(*member).endpoints:
+            targets[endpoint] = member.id
+
+
+AUDIENCE: dict[str, Callable[[Emission, State, _Targets], None]] = {
+    "self": _self,
+    "endpoint": _endpoint,
+    "others": _others,
+    "watchers": _watchers,
+    "session": _session,
+}
+
+
+def routes(overrides: Iterable[tuple[str, tuple[str, ...] | None, int | None]]) -> dict[str, Route]:
+    """Return the route table: the default one with the configuration's ``[[routes]]`` (event, audience, qos) in place.
+
+    Raises:
+        ConfigError: an event that the bridge does not make, or a word that is no audience.
+    """
+    table = dict(DEFAULT_ROUTES)
+    for event, audience, qos in overrides:
+        if event not in table:
+            raise ConfigError(f"routes: event {event!r} is not made by the bridge: choose one of {', '.join(table)}")
+        for word in audience or ():
+            if word not in AUDIENCE:
+                raise ConfigError(f"routes: audience {word!r} of {event} is unknown: choose from {', '.join(AUDIENCE)}")
+        route = table[event]
+        table[event] = Route(route.audience if audience is None else audience, route.qos if qos is None else qos)
+    return table
+
+
+class Router:
+    """Turns emissions into outputs. Pure: it reads the state and nothing else.
+
+    Args:
+        table: event type -> route.
+        topics: writes endpoint topics.
+        reminder_event: the configured type of the keepalive reminder.
+    """
+
+    def __init__(self, table: Mapping[str, Route], topics: EndpointTopics, reminder_event: str) -> None:
+        # A route's words become the functions that resolve them once, not per event.
+        self._routes = {
+            event: (tuple(AUDIENCE[word] for word in route.audience), route.qos) for event, route in table.items()
+        }
+        self._topics = topics
+        self._reminder_event = reminder_event
+        self._encoder = msgspec.json.Encoder()
+
+    def route(self, emission: Emission, state: State, outputs: list[Output]) -> None:
+        """Append one output per endpoint that the emission concerns.
+
+        Raises:
+            bridge.domain.state.NotLoaded: a record that the audience needs is not loaded.
+        """
+        event = emission.event
+        if isinstance(event, dict):
+            event_type, event_id = str(event["type"]), str(event["id"])
+        else:
+            event_type, event_id = type(event).__name__, event.id
+        words, qos = self._routes[event_type]
+        targets: _Targets = {}
+        for word in words:
+            word(emission, state, targets)
+        if not targets:
+            return
+        payload = self._encoder.encode(event)
+        if event_type == "UserEndpointKeepAliveReminderEvent" and event_type != self._reminder_event:
+            payload = payload.replace(event_type.encode(), self._reminder_event.encode(), 1)
+        topic = self._topics.topic
+        for endpoint, user in targets.items():
+            if not user and self._topics.names_user:
+                continue  # nobody holds this endpoint, so nobody's topic is its topic
+            outputs.append(Output(topic(state.organization, user, endpoint), payload, qos, event_id))

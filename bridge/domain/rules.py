@@ -1,0 +1,27 @@
+"""The numbers and choices of the configuration that the rules depend on, all times in milliseconds."""
+
+import msgspec
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """See ``config/bridge.toml`` for what each setting means and why its default is what it is.
+
+    Attributes:
+        organization_in_topic: the topic prefix names the organization, so an endpoint of another one is unknown there.
+    """
+
+    organization_in_topic: bool = False
+    from_endpoints: bool = False
+    lease_ms: int = 0
+    maximum_connections: int = 32
+    session_ms: int = 12 * 3_600_000
+    tombstone_ms: int = 24 * 3_600_000
+    maximum_members: int = 1_000
+    grace_ms: int = 0
+    minimum_keep_alive_seconds: int = 1
+    maximum_keep_alive_seconds: int = 86_400
+    maximum_per_subject: int = 256
+    maximum_watch: int = 1_000
+    default_watch: tuple[str, ...] = ()
+    bound_ids: bool = False
+    reminder_event: str = "UserEndpointKeepAliveReminderEvent"

@@ -1,0 +1,177 @@
+"""Sessions: live calls whose members are busy. The bridge observes; it never refuses an invitation.
+
+A stop is remembered against joins older than it; it frees its members in chunks, each in a commit of its own.
+Source: DESIGN 5, reference "presence and sessions" 3 and 6.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from bridge.domain.clock import event_time
+from bridge.domain.commands import (
+    JoinSession,
+    LeaveSession,
+    ReplySession,
+    SessionMembers,
+    StopSession,
+)
+from bridge.domain.decisions import NOTHING, Decision
+from bridge.domain.events import relayed
+from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
+from bridge.domain.records import NO_STATUS, Session, Stopping
+from bridge.domain.routing import Emission
+from bridge.domain.state import CommitFirst, State
+from bridge.domain.subjects import presence_changed
+from bridge.errors import Refusal
+
+replace = msgspec.structs.replace
+
+STOP_CHUNK = 200
+_decode_fields = msgspec.json.Decoder(dict[str, object]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def join_session(command: JoinSession, state: State) -> Decision:
+    """Invite: every listed member is busy from now on, even offline; in any number of sessions at once."""
+    time_ms = event_time(command.time_ms, state.moment.now_ms)
+    session = _settled_session(state, command.session)
+    if session.stopped_ms is not None and time_ms < session.stopped_ms:
+        return NOTHING
+    members = dict(session.members)
+    for member in command.members:
+        members.setdefault(subject_key(*member), time_ms)
+    if len(members) > state.rules.maximum_members:
+        raise Refusal(
+            "invalid_field",
+            f"session would have {len(members)} members: at most {state.rules.maximum_members} "
+            "(sessions.maximum_members)",
+        )
+    state.require([subject_key(*member) for member in command.members])
+    version = _save(state, command.session, replace(session, members=members))
+    emissions = [_relay(state, "JoinSessionEvent", command.session, version, command.fields, command.members)]
+    for member in command.members:
+        subject = state.subject(*member)
+        if command.session not in subject.sessions:
+            state.save_subject(member, replace(subject, sessions={**subject.sessions, command.session: time_ms}))
+            emissions += presence_changed(state, member, subject, "session_joined", session=command.session)
+    return Decision(emissions)
+
+
+def leave_session(command: LeaveSession, state: State) -> Decision:
+    """Free the listed members of this session; others are not concerned. Told to the members and the leavers."""
+    session = _settled_session(state, command.session)
+    audience = dict.fromkeys((*_members(session), *command.members))
+    version, freed = _free(state, command.session, session, command.members, "session_left")
+    relay = _relay(state, "LeaveSessionEvent", command.session, version, command.fields, tuple(audience))
+    return Decision([relay, *freed])
+
+
+def reply_session(command: ReplySession, state: State) -> Decision:
+    """An invitee that does not accept is free again. Told to the other members."""
+    session = _settled_session(state, command.session)
+    audience = tuple(member for member in _members(session) if member not in command.members)
+    leavers = () if command.accepted else command.members
+    version, freed = _free(state, command.session, session, leavers, "join_declined")
+    relay = _relay(state, "JoinSessionReplyEvent", command.session, version, command.fields, audience)
+    return Decision([relay, *freed])
+
+
+def stop_session(command: StopSession, state: State) -> Decision:
+    """End a session: remember the stop, and free its members, the first chunk of them at once."""
+    time_ms = event_time(command.time_ms, state.moment.now_ms)
+    session = _settled_session(state, command.session)
+    stopped = replace(
+        session,
+        members={},
+        stopped_ms=time_ms if session.stopped_ms is None else max(time_ms, session.stopped_ms),
+        forget_ms=state.moment.clock_ms + state.rules.tombstone_ms,
+        stopping=Stopping(list(session.members), "session_stopped", msgspec.Raw(_encode(command.fields))),
+    )
+    return Decision(_free_chunk(state, command.session, stopped))
+
+
+def expire_session(state: State, session_id: str, clock_ms: int) -> list[Emission]:
+    """Do what is due on a session: the rest of a stop, its end without traffic, or forgetting its stop."""
+    session = state.session(session_id)
+    if session.stopping is not None:
+        return _free_chunk(state, session_id, session)
+    if session.members and session.renewed_ms + state.rules.session_ms <= clock_ms:
+        stopping = Stopping(list(session.members), "expired")
+        return _free_chunk(state, session_id, replace(session, members={}, stopping=stopping))
+    if session.stopped_ms is not None and not session.members and session.forget_ms <= clock_ms:
+        state.save(session_key(session_id), Session())
+    return []
+
+
+def session_members(command: SessionMembers, state: State) -> Decision:
+    """Answer a session's members by kind, oldest first."""
+    answer: dict[str, list[str]] = {"users": [], "participants": [], "devices": []}
+    for member in _members(state.session(command.session)):
+        answer[f"{member.kind}s"].append(member.id)
+    return Decision(answer=answer)
+
+
+def _settled_session(state: State, session_id: str) -> Session:
+    session = state.session(session_id)
+    if session.stopping is not None:
+        # The rest of a stop goes first; otherwise it would free who joins now.
+        raise CommitFirst(session_key(session_id))
+    return session
+
+
+def _members(session: Session) -> list[Ref]:
+    return [parse_subject_key(key) for key in session.members]
+
+
+def _save(state: State, session_id: str, session: Session) -> int:
+    """Save a session that had traffic; where it is unknown and stays without members there is nothing to keep."""
+    key = session_key(session_id)
+    if not session.members and session.stopped_ms is None:
+        return state.save(key, Session()) if state.is_known(key) else state.version(key)
+    return state.save(key, replace(session, renewed_ms=state.moment.clock_ms))
+
+
+def _free(
+    state: State, session_id: str, session: Session, leavers: Sequence[Ref], cause: str
+) -> tuple[int, list[Emission]]:
+    """Take ``leavers`` out of a session; returns its version and what there is to tell."""
+    state.require([subject_key(*leaver) for leaver in leavers])
+    gone = {subject_key(*leaver) for leaver in leavers}
+    members = {key: joined for key, joined in session.members.items() if key not in gone}
+    version = _save(state, session_id, replace(session, members=members))
+    return version, _release(state, session_id, leavers, cause)
+
+
+def _release(state: State, session_id: str, leavers: Iterable[Ref], cause: str) -> list[Emission]:
+    emissions: list[Emission] = []
+    for leaver in leavers:
+        subject = state.subject(*leaver)
+        if session_id in subject.sessions:
+            sessions = {key: joined for key, joined in subject.sessions.items() if key != session_id}
+            state.save_subject(leaver, replace(subject, sessions=sessions))
+            emissions += presence_changed(state, leaver, subject, cause, session=session_id)
+    return emissions
+
+
+def _free_chunk(state: State, session_id: str, session: Session) -> list[Emission]:
+    stopping = session.stopping
+    assert stopping is not None
+    chunk, rest = stopping.members[:STOP_CHUNK], stopping.members[STOP_CHUNK:]
+    state.require(chunk)
+    leavers = tuple(parse_subject_key(key) for key in chunk)
+    key = session_key(session_id)
+    version = state.save(key, replace(session, stopping=replace(stopping, members=rest) if rest else None))
+    if rest:
+        state.go_on(key)
+    emissions: list[Emission] = []
+    if stopping.fields is not NO_STATUS:
+        fields = _decode_fields(stopping.fields)
+        emissions.append(_relay(state, "StopSessionEvent", session_id, version, fields, leavers))
+    return emissions + _release(state, session_id, leavers, stopping.cause)
+
+
+def _relay(
+    state: State, event_type: str, session_id: str, version: int, fields: Mapping[str, object], members: Sequence[Ref]
+) -> Emission:
+    return Emission(relayed(event_type, state.stamp(f"session/{session_id}", version), fields), members=tuple(members))

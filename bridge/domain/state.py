@@ -1,0 +1,349 @@
+"""The unit of work: what one organization's batch has read and changed so far.
+
+Each command works on an overlay of its own, kept when it is decided and dropped when it is refused or must be decided
+again, so that a refused command changes nothing. Reading what is not loaded raises `NotLoaded`; the line loads it.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from bridge.domain.ids import WATCHERS_KEY, Ref, session_key, subject_key
+from bridge.domain.records import (
+    EMPTY_SESSION,
+    EMPTY_SUBJECT,
+    EMPTY_WATCHERS,
+    SCHEMA,
+    Record,
+    Session,
+    Subject,
+    Watchers,
+)
+from bridge.domain.rules import Rules
+from bridge.domain.values import Claim, Kind, Loaded, Moment, Owner, Page
+
+_SUBJECT_DECODER = msgspec.json.Decoder(Subject)
+_DECODERS: dict[str, msgspec.json.Decoder[Subject] | msgspec.json.Decoder[Session] | msgspec.json.Decoder[Watchers]] = {
+    "user": _SUBJECT_DECODER,
+    "participant": _SUBJECT_DECODER,
+    "device": _SUBJECT_DECODER,
+    "session": msgspec.json.Decoder(Session),
+    "watchers": msgspec.json.Decoder(Watchers),
+}
+
+
+class NotLoaded(Exception):
+    """A decision needs what was not loaded.
+
+    Attributes:
+        keys: record keys of this organization.
+        page: an index page.
+        owner: an endpoint id whose owner is needed.
+        foreign: a record of another organization: (organization, key).
+    """
+
+    def __init__(
+        self,
+        keys: tuple[str, ...] = (),
+        page: Page | None = None,
+        owner: str | None = None,
+        foreign: tuple[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.keys = keys
+        self.page = page
+        self.owner = owner
+        self.foreign = foreign
+
+
+class CommitFirst(Exception):
+    """What was decided so far must be committed before this command can be decided.
+
+    ``key`` names a record with work left over that must be finished in between.
+    """
+
+    def __init__(self, key: str | None = None) -> None:
+        super().__init__()
+        self.key = key
+
+
+class Elsewhere(Exception):
+    """The command concerns an endpoint of another organization."""
+
+    def __init__(self, organization: str) -> None:
+        super().__init__(organization)
+        self.organization = organization
+
+
+class CorruptRecord(Exception):
+    """A stored record cannot be read. Only the commands that need it are rejected."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key = key
+
+
+class Entry:
+    """One record in the unit of work: as loaded (version 0, empty record: absent) and as it now stands."""
+
+    __slots__ = ("loaded", "loaded_version", "record", "version")
+
+    def __init__(self, record: Record, version: int) -> None:
+        self.loaded = self.record = record
+        self.loaded_version = self.version = version
+
+
+class State:
+    """What one organization's batch reads and changes; see the module's docstring.
+
+    Args:
+        organization: whose records.
+        moment: when the batch is decided.
+        rules: the configuration's numbers.
+        id_prefix: time-ordered text, unique to this batch; event ids are ``<id_prefix><counter><id_suffix>``.
+        id_suffix: unique to this bridge.
+        timestamp: ``moment.now_ms`` as the events write it.
+        told_ms: endpoint id -> epoch ms when it was last told that nobody holds it, by earlier batches.
+    """
+
+    def __init__(
+        self,
+        organization: str,
+        moment: Moment,
+        rules: Rules,
+        *,
+        id_prefix: str,
+        id_suffix: str,
+        timestamp: str,
+        told_ms: Mapping[str, int],
+    ) -> None:
+        self.organization = organization
+        self.moment = moment
+        self.rules = rules
+        self.timestamp = timestamp
+        self.told: dict[str, int] = {}
+        self.floor = 0
+        self.raw: dict[str, bytes | None] = {}
+        self.pages: dict[Page, list[str]] = {}
+        self.owners: dict[str, Owner | None] = {}
+        self.foreign: dict[tuple[str, str], bytes | None] = {}
+        self.entries: dict[str, Entry] = {}
+        self.claims: dict[str, Claim] = {}
+        self.unfinished: list[str] = []
+        self.touched: set[str] = set()
+        self._id_prefix = id_prefix
+        self._id_suffix = id_suffix
+        self._told_before = told_ms
+        self._events = 0
+        self._overlay: dict[str, tuple[Record, int]] = {}
+        self._overlay_claims: dict[str, Claim] = {}
+        self._overlay_unfinished: list[str] = []
+        self._overlay_touched: list[str] = []
+        self._overlay_told: list[str] = []
+
+    def add(self, loaded: Loaded, owners: Mapping[str, Owner | None]) -> None:
+        """Take what one load trip brought."""
+        self.raw.update(loaded.records)
+        self.pages.update(loaded.pages)
+        self.owners.update(owners)
+        self.floor = max(self.floor, loaded.floor)
+
+    # One command's overlay.
+
+    def keep(self) -> bool:
+        """End a command: its changes stand. Returns whether there were any."""
+        overlay = self._overlay
+        for key, (record, version) in overlay.items():
+            entry = self.entries[key]
+            entry.record = record
+            entry.version = version
+        changed = bool(overlay)
+        if changed:
+            self._overlay = {}
+        if self._overlay_claims or self._overlay_unfinished or self._overlay_touched or self._overlay_told:
+            for endpoint, claim in self._overlay_claims.items():
+                first = self.claims.get(endpoint, claim)
+                self.claims[endpoint] = Claim(endpoint, first.expected, claim.owner)
+            self.unfinished += self._overlay_unfinished
+            self.touched.update(self._overlay_touched)
+            self.told.update(dict.fromkeys(self._overlay_told, self.moment.now_ms))
+            self.drop()
+        return changed
+
+    def drop(self) -> None:
+        """Forget what the present command changed."""
+        self._overlay = {}
+        self._overlay_claims = {}
+        self._overlay_unfinished = []
+        self._overlay_touched = []
+        self._overlay_told = []
+
+    # Reading.
+
+    def entry(self, key: str) -> Entry:
+        """Return a record's entry, decoded once.
+
+        Raises:
+            NotLoaded: the key was not loaded.
+            CorruptRecord: the stored text cannot be read.
+        """
+        entry = self.entries.get(key)
+        if entry is None:
+            try:
+                raw = self.raw[key]
+            except KeyError:
+                raise NotLoaded((key,)) from None
+            noun = key.partition(":")[0]
+            if raw is None:
+                empty = EMPTY_SESSION if noun == "session" else EMPTY_WATCHERS if noun == "watchers" else EMPTY_SUBJECT
+                entry = Entry(empty, 0)
+            else:
+                entry = Entry(*_decode(key, noun, raw))
+            self.entries[key] = entry
+        return entry
+
+    def _record(self, key: str) -> Record:
+        changed = self._overlay.get(key)
+        return changed[0] if changed is not None else self.entry(key).record
+
+    def subject(self, kind: Kind, subject: str) -> Subject:
+        """Return a subject's record; the empty one where it is unknown."""
+        record = self._record(subject_key(kind, subject))
+        assert isinstance(record, Subject)
+        return record
+
+    def session(self, session: str) -> Session:
+        """Return a session's record; the empty one where it is unknown."""
+        record = self._record(session_key(session))
+        assert isinstance(record, Session)
+        return record
+
+    def watchers(self) -> Watchers:
+        """Return who watches whole kinds, or everything."""
+        record = self._record(WATCHERS_KEY)
+        assert isinstance(record, Watchers)
+        return record
+
+    def require(self, keys: list[str]) -> None:
+        """Ask for many records at once, so that they come in one wave.
+
+        Raises:
+            NotLoaded: naming every one that is missing.
+        """
+        missing = tuple(key for key in keys if key not in self.entries and key not in self.raw)
+        if missing:
+            raise NotLoaded(missing)
+
+    def is_known(self, key: str) -> bool:
+        """Tell whether anything was ever reported of the record's subject; to be watched alone does not count."""
+        record = self._record(key)
+        if isinstance(record, Subject) and record.watchers:
+            record = msgspec.structs.replace(record, watchers={})
+        return record not in (EMPTY_SUBJECT, EMPTY_SESSION, EMPTY_WATCHERS)
+
+    def version(self, key: str) -> int:
+        """Return a record's present version; for an absent one the version that it would start with."""
+        changed = self._overlay.get(key)
+        version = changed[1] if changed is not None else self.entry(key).version
+        return version or self.next_version(key)
+
+    def next_version(self, key: str) -> int:
+        """Return the version that `save` would give the record: in milliseconds, and above all it ever had."""
+        changed = self._overlay.get(key)
+        previous = (changed[1] if changed is not None else self.entry(key).version) or self.floor
+        now_ms = self.moment.now_ms
+        return now_ms if now_ms > previous else previous + 1
+
+    def page(self, page: Page) -> list[str]:
+        """Return one page of an index, as it stands after everything before this command.
+
+        Raises:
+            CommitFirst: the batch has changed records, so the index in Redis is behind.
+            NotLoaded: the page was not loaded.
+        """
+        if any(entry.record is not entry.loaded for entry in self.entries.values()):
+            raise CommitFirst
+        try:
+            return self.pages[page]
+        except KeyError:
+            raise NotLoaded(page=page) from None
+
+    def owner(self, endpoint: str) -> Owner | None:
+        """Return who holds an endpoint id, over all organizations.
+
+        Raises:
+            NotLoaded: it was not loaded.
+        """
+        claim = self._overlay_claims.get(endpoint) or self.claims.get(endpoint)
+        if claim is not None:
+            return claim.owner
+        try:
+            return self.owners[endpoint]
+        except KeyError:
+            raise NotLoaded(owner=endpoint) from None
+
+    def owned_subject(self, owner: Owner) -> Subject:
+        """Return the record of an endpoint's owner, also in another organization."""
+        if owner.organization == self.organization:
+            return self.subject(owner.kind, owner.subject)
+        place = (owner.organization, subject_key(owner.kind, owner.subject))
+        try:
+            raw = self.foreign[place]
+        except KeyError:
+            raise NotLoaded(foreign=place) from None
+        if raw is None:
+            return EMPTY_SUBJECT
+        record, _ = _decode(place[1], owner.kind, raw)
+        assert isinstance(record, Subject)
+        return record
+
+    # Changing.
+
+    def save(self, key: str, record: Record) -> int:
+        """Put a new record in place of the present one and return its version."""
+        version = self.next_version(key)
+        self._overlay[key] = (record, version)
+        return version
+
+    def save_subject(self, ref: Ref | tuple[Kind, str], record: Subject) -> int:
+        """Save a subject's record; see `save`."""
+        return self.save(subject_key(*ref), record)
+
+    def claim(self, endpoint: str, owner: Owner | None) -> None:
+        """Change who owns an endpoint id: taken before the commit for a new owner, after it for a release (None)."""
+        self._overlay_claims[endpoint] = Claim(endpoint, self.owner(endpoint), owner)
+
+    def go_on(self, key: str) -> None:
+        """The record is due again at once: its rest goes before the next batch."""
+        self._overlay_unfinished.append(key)
+
+    def touch(self, key: str) -> None:
+        """File the record's deadline anew, also where the record does not change."""
+        self._overlay_touched.append(key)
+
+    def is_first_telling(self, endpoint: str, every_ms: int) -> bool:
+        """Note that nobody holds the endpoint id; True where this was not told within ``every_ms``."""
+        told_ms = self.told.get(endpoint) or self._told_before.get(endpoint, 0)
+        if told_ms + every_ms > self.moment.now_ms:
+            return False
+        self._overlay_told.append(endpoint)
+        return True
+
+    # Making events.
+
+    def stamp(self, about: str, version: int) -> tuple[str, str, str, str, int]:
+        """Return the fields common to all events: id, timestamp, organization, about, version."""
+        self._events += 1
+        event_id = f"{self._id_prefix}{self._events:06x}{self._id_suffix}"
+        return event_id, self.timestamp, self.organization, about, version
+
+
+def _decode(key: str, noun: str, raw: bytes) -> tuple[Record, int]:
+    version, _, rest = raw.partition(b":")
+    schema, _, text = rest.partition(b":")
+    if schema != b"%d" % SCHEMA:
+        raise CorruptRecord(key, f"schema {schema[:10]!r} is not {SCHEMA}: was it written by a newer bridge?")
+    try:
+        return _DECODERS[noun].decode(text), int(version)
+    except (ValueError, KeyError, RecursionError) as error:
+        raise CorruptRecord(key, f"not a {noun} record: {error}") from None

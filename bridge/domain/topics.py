@@ -1,0 +1,147 @@
+"""Topic templates (DESIGN 4): compiled once into MQTT filters, a table for what comes in, writers for what goes out.
+
+Matching walks one dictionary per topic level, so its cost does not grow with the number of templates.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bridge.domain.ids import is_organization
+from bridge.errors import ConfigError, Refusal
+
+# Input -> the placeholders of its template, in the order in which `Match.ids` brings them.
+INPUTS: dict[str, tuple[str, ...]] = {
+    "user": ("id",),
+    "participant": ("id",),
+    "device": ("id",),
+    "user_status": ("id",),
+    "participant_status": ("id",),
+    "device_status": ("id",),
+    "session": ("session",),
+    "keepalive": ("endpoint",),
+    "rpc": ("method",),
+    "client_rpc": ("user", "method"),
+}
+
+
+class Match(NamedTuple):
+    """What a topic says: which input it is, whose, and the ids it names."""
+
+    source: str
+    organization: str
+    ids: tuple[str, ...]
+
+
+class _Leaf(NamedTuple):
+    source: str
+    levels: tuple[int, ...]
+    organization_level: int | None
+
+
+class _Node:
+    __slots__ = ("any", "leaf", "literal")
+
+    def __init__(self) -> None:
+        self.literal: dict[str, _Node] = {}
+        self.any: _Node | None = None
+        self.leaf: _Leaf | None = None
+
+
+class InputTopics:
+    """The input templates as one table.
+
+    Args:
+        templates: input -> template without prefix.
+        prefix: stands before every topic: empty, or ends with ``/``; may hold ``{organization}``.
+        default_organization: whose traffic it is where the prefix names none.
+
+    Raises:
+        ConfigError: two templates cannot be told apart.
+    """
+
+    def __init__(self, templates: Mapping[str, str], prefix: str, default_organization: str) -> None:
+        self._default = default_organization
+        self._root = _Node()
+        self.filters: list[str] = []
+        for source, placeholders in INPUTS.items():
+            levels = (prefix + templates[source]).split("/")
+            node = self._root
+            for level in levels:
+                if level.startswith("{"):
+                    node.any = node.any or _Node()
+                    node = node.any
+                else:
+                    node = node.literal.setdefault(level, _Node())
+            if node.leaf is not None:
+                raise ConfigError(
+                    f"topics.{source}: {templates[source]!r} cannot be told from topics.{node.leaf.source}: "
+                    "give them different fixed levels"
+                )
+            node.leaf = _Leaf(
+                source,
+                tuple(levels.index("{" + placeholder + "}") for placeholder in placeholders),
+                levels.index("{organization}") if "{organization}" in levels else None,
+            )
+            self.filters.append("/".join("+" if level.startswith("{") else level for level in levels))
+
+    def match(self, topic: str) -> Match | None:
+        """Return what the topic says, None where no template fits.
+
+        Raises:
+            Refusal: ``invalid_field`` where the organization's level holds no organization.
+        """
+        levels = topic.split("/")
+        node: _Node | None = self._root
+        for level in levels:
+            if node is None:
+                return None
+            node = node.literal.get(level) or node.any
+        if node is None or node.leaf is None:
+            return None
+        source, positions, organization_level = node.leaf
+        organization = self._default
+        if organization_level is not None:
+            organization = levels[organization_level]
+            if not is_organization(organization):
+                raise Refusal("invalid_field", "organization in the topic: use 1..64 of A-Z a-z 0-9 . _ -")
+        if len(positions) == 1:
+            return Match(source, organization, (levels[positions[0]],))
+        return Match(source, organization, tuple(levels[position] for position in positions))
+
+
+class EndpointTopics:
+    """Writes the topics of endpoints, and checks those of RPC answers.
+
+    Args:
+        template: ``users/endpoints/{endpoint}``; may also hold ``{user}``.
+        replies: what a service's response topic starts with; ``client_replies`` the same for ``{user}``.
+        prefix: see `InputTopics`.
+    """
+
+    def __init__(self, template: str, replies: str, client_replies: str, prefix: str) -> None:
+        self._prefix = prefix
+        self._replies = replies
+        self._client_replies = client_replies
+        self.names_user = "{user}" in template
+        self.topic: Callable[[str, str, str], str] = _writer(prefix + template)
+
+    def reply_topic(self, organization: str, user: str | None, response_topic: str) -> str:
+        """Return the full topic of an RPC answer; ``user`` None for a service.
+
+        Raises:
+            Refusal: ``not_allowed``: outside of the caller's replies, or with wildcards. Otherwise a caller could make
+                the bridge, which may write everywhere, publish to somebody's endpoint.
+        """
+        allowed = self._replies if user is None else self._client_replies.replace("{user}", user)
+        if len(response_topic) <= len(allowed) or not response_topic.startswith(allowed):
+            raise Refusal("not_allowed", f"response topic must lie under {allowed}")
+        if "+" in response_topic or "#" in response_topic:
+            raise Refusal("not_allowed", "response topic holds a wildcard: name one topic")
+        return self._prefix.replace("{organization}", organization) + response_topic
+
+
+def _writer(template: str) -> Callable[[str, str, str], str]:
+    head, _, tail = template.partition("{endpoint}")
+    if "{" not in head + tail:
+        return lambda _organization, _user, endpoint: head + endpoint + tail
+    return lambda organization, user, endpoint: template.format(organization=organization, user=user, endpoint=endpoint)

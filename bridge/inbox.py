@@ -1,0 +1,128 @@
+"""The inbox: what has arrived and waits for the line, in order of arrival and bounded.
+
+QoS 1 is bounded by Receive Maximum, since nothing is acknowledged before it was decided. QoS 0 is bounded here: equal
+empty messages (keepalives) are kept once, and beyond the limit the newest is dropped and counted.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import mqtt5
+
+from bridge.domain.values import Receipt
+
+MAXIMUM_QOS0 = 50_000
+
+
+class Connected(NamedTuple):
+    """The broker accepted connection number ``connection``, resuming the session or not."""
+
+    connection: int
+    session_present: bool
+
+
+class Confirmed(NamedTuple):
+    """The broker has seen the PUBACKs of all receipts of ``connection`` with numbers up to ``acknowledged``."""
+
+    connection: int
+    acknowledged: int
+
+
+class Sweep(NamedTuple):
+    """More records are due than one batch takes: go on after what has arrived meanwhile."""
+
+
+Arrival = tuple[mqtt5.PublishPacket, Receipt | None]
+Mark = Connected | Confirmed | Sweep
+
+
+class Inbox:
+    """Implements the MQTT session's listener; the line takes from it."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._arrivals: deque[Arrival | Mark] = deque()
+        self._counts = counts
+        self._qos0 = 0
+        self._empty_topics: set[str] = set()
+        self._waiting = asyncio.Event()
+        self.is_subscribed = False
+
+    # The listener's side: synchronous and quick.
+
+    def connected(self, connection: int, session_present: bool) -> None:
+        """Take note of a new connection, before any of its messages."""
+        self.put(Connected(connection, session_present))
+
+    def subscribed(self, connection: int) -> None:  # noqa: ARG002  (a listener's method; the number tells nothing here)
+        """Every subscription is granted."""
+        self.is_subscribed = True
+
+    def received(self, publishes: Sequence[Arrival]) -> None:
+        """Queue what one read brought."""
+        self._counts["received"] += len(publishes)
+        append = self._arrivals.append
+        for arrival in publishes:
+            if arrival[1] is None and not self._may_wait(arrival[0]):
+                continue
+            append(arrival)
+        self._waiting.set()
+
+    def _may_wait(self, packet: mqtt5.PublishPacket) -> bool:
+        if not packet.payload:
+            if packet.topic in self._empty_topics:
+                self._counts["coalesced"] += 1
+                return False
+            self._empty_topics.add(packet.topic)
+        if self._qos0 >= MAXIMUM_QOS0:
+            self._counts["dropped_qos0"] += 1
+            return False
+        self._qos0 += 1
+        return True
+
+    def confirmed(self, connection: int, acknowledged: int) -> None:
+        """A PINGRESP: its place in the line is after everything received before it; only the newest counts."""
+        if self._arrivals and isinstance(self._arrivals[-1], Confirmed):
+            self._arrivals.pop()
+        self.put(Confirmed(connection, acknowledged))
+
+    def disconnected(self, connection: int, reason: str) -> None:  # noqa: ARG002  (a listener's method)
+        """The connection is gone."""
+        self.is_subscribed = False
+
+    # The line's side.
+
+    def put(self, mark: Mark) -> None:
+        """Queue a mark."""
+        self._arrivals.append(mark)
+        self._waiting.set()
+
+    async def wait(self) -> None:
+        """Return once something has arrived."""
+        if not self._arrivals:
+            self._waiting.clear()
+            await self._waiting.wait()
+
+    def wake(self) -> None:
+        """Let `wait` return although nothing has arrived."""
+        self._waiting.set()
+
+    def take(self, limit: int) -> Mark | list[Arrival]:
+        """Return the mark that stands first, or at most ``limit`` arrivals up to the next mark."""
+        arrivals = self._arrivals
+        taken: list[Arrival] = []
+        while arrivals and len(taken) < limit:
+            head = arrivals[0]
+            if isinstance(head, Connected | Confirmed | Sweep):
+                if not taken:
+                    arrivals.popleft()
+                    return head
+                break
+            arrivals.popleft()
+            taken.append(head)
+            if head[1] is None:
+                self._qos0 -= 1
+                if not head[0].payload:
+                    self._empty_topics.discard(head[0].topic)
+        return taken

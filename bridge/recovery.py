@@ -1,0 +1,36 @@
+"""Recovery: what an ended bridge of the same name left in the journal, to be sent again before the first input."""
+
+import msgspec
+import structlog
+
+from bridge.domain.journal import JournalEntry, decode_entry
+from bridge.ports import Registry
+
+log = structlog.get_logger("bridge.recovery")
+
+
+async def left_over(registry: Registry, name: str) -> list[tuple[str, str, JournalEntry]]:
+    """Return (organization, entry id, entry) of every journal entry of earlier instances of bridge ``name``.
+
+    An entry that cannot be read is left where it is and named in the log: it is evidence, and nothing waits for it.
+
+    Raises:
+        bridge.errors.RegistryUnavailable: Redis is away.
+    """
+    entries: list[tuple[str, str, JournalEntry]] = []
+    for organization, entry_id, bridge, batch in await registry.journal():
+        if bridge.partition("/")[0] != name:
+            continue
+        try:
+            entries.append((organization, entry_id, decode_entry(batch)))
+        except msgspec.DecodeError as error:
+            log.error(
+                "A journal entry cannot be read: its outputs are lost. Keep it for inspection, or XDEL it.",
+                organization=organization,
+                entry=entry_id,
+                reason=str(error),
+            )
+    if entries:
+        outputs = sum(len(entry.outputs) for _, _, entry in entries)
+        log.info("An earlier run left work in the journal: it is sent again.", entries=len(entries), outputs=outputs)
+    return entries
