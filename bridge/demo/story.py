@@ -1,0 +1,322 @@
+"""The story that the demo plays: Ann on a phone, Bob on a laptop, a lamp, a call, and a tablet that falls silent.
+
+All of it goes over real MQTT with an independent client. What must arrive stands in `CHAPTERS`; each chapter acts and
+then waits for exactly that.
+"""
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from bridge.demo.actor import Actor
+
+PHONE, LAPTOP, TABLET = "ann-phone", "bob-laptop", "ann-tablet"
+BOTH = (PHONE, LAPTOP)
+USERS = {PHONE: "ann", LAPTOP: "bob", TABLET: "ann"}
+KEEP_ALIVE_SECONDS = 15
+KEEPALIVE_EVERY_SECONDS = 5.0
+PATIENCE_SECONDS = 10.0
+PAUSE_SECONDS = 0.6
+REST_SECONDS = 4.0
+ROUND_SECONDS = 14.0
+
+Event = Mapping[str, Any]
+
+
+class Expected(NamedTuple):
+    """An event that must arrive at an endpoint, told by its type and some of its fields."""
+
+    endpoint: str
+    type: str
+    fields: Event
+
+    def fits(self, endpoint: str, event: Event) -> bool:
+        """Whether this event at this endpoint is the one."""
+        return (endpoint, self.type) == (self.endpoint, event.get("type")) and self.fields.items() <= event.items()
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}: {self.type} {json.dumps(self.fields) if self.fields else ''}".rstrip()
+
+
+class Chapter(NamedTuple):
+    """What happens, and what must be heard of it."""
+
+    title: str
+    act: "Callable[[Story], None]"
+    expected: tuple[Expected, ...] = ()
+
+
+class Story:
+    """Plays the chapters round and round in a thread of its own.
+
+    Args:
+        port: of the broker on loopback.
+        say: takes each line to print.
+        ended: set when the story shall end.
+        end: monotonic time at which it will be; no round begins that cannot be finished by then.
+    """
+
+    def __init__(self, port: int, say: Callable[[str], None], ended: threading.Event, end: float) -> None:
+        self.rounds = 0
+        self.expected = 0
+        self.session = ""
+        self._port = port
+        self._say = say
+        self._ended = ended
+        self._end = end
+        self._missing: list[str] = []
+        self._open: list[Expected] = []
+        self._seen: set[tuple[str, str]] = set()
+        self._heard = threading.Condition()
+        self._keepalives_at = 0.0
+        self._thread = threading.Thread(target=self._play, name="story", daemon=True)
+        self.service = Actor("service", port)
+        self.lamp: Actor | None = None
+        self.endpoints = {name: Actor(name, port, self._hear) for name in (PHONE, LAPTOP, TABLET)}
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def finish(self) -> list[str]:
+        """End the story; what was expected of it and did not come, in words."""
+        self._thread.join(PATIENCE_SECONDS)
+        for actor in (self.service, *self.endpoints.values(), *([self.lamp] if self.lamp else [])):
+            actor.leave()
+        return self._missing
+
+    def register(self, endpoint: str, keep_alive_seconds: int, *, reminder: bool = False) -> None:
+        """Have the service register an endpoint."""
+        self.service.ask(
+            "register_endpoint",
+            userId=USERS[endpoint],
+            userEndpointId=endpoint,
+            keepAliveSeconds=keep_alive_seconds,
+            serverKeepAliveReminderOn=reminder,
+        )
+
+    def tell_session(self, kind: str, **fields: object) -> None:
+        """Have the service publish a message of the present session."""
+        self.service.tell(f"sessions/{self.session}", {"type": kind, "sessionUuid": self.session, **fields})
+
+    def _play(self) -> None:
+        try:
+            while not self._ended.is_set():
+                if not self.rounds or self._end - time.monotonic() > ROUND_SECONDS:
+                    self._play_round()
+                self._wait(REST_SECONDS)
+        except (OSError, TimeoutError, RuntimeError) as error:
+            if not self._ended.is_set():
+                self._missing.append(f"the story broke off: {error}")
+                self._say(f"The story breaks off: {error}")
+
+    def _play_round(self) -> None:
+        self.session = f"standup-{secrets.token_hex(3)}"
+        self._seen.clear()
+        clean_up(self)
+        for chapter in CHAPTERS:
+            if self._ended.is_set():
+                return
+            self._say(f"\n{chapter.title}")
+            with self._heard:
+                self._open += chapter.expected
+            self.expected += len(chapter.expected)
+            chapter.act(self)
+            self._wait(PATIENCE_SECONDS, lambda: not self._open)
+            with self._heard:
+                late, self._open = self._open, []
+            if not self._ended.is_set() or time.monotonic() >= self._end:
+                self._missing += map(str, late)
+                for one in late:
+                    self._say(f"{'':14}missing: {one}")
+            self._wait(PAUSE_SECONDS)
+        self.rounds += 1
+
+    def _wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait, keeping the two endpoints alive meanwhile."""
+        end = time.monotonic() + seconds
+        while not self._ended.is_set() and not until() and (left := end - time.monotonic()) > 0:
+            if self.session and time.monotonic() >= self._keepalives_at:
+                self._keepalives_at = time.monotonic() + KEEPALIVE_EVERY_SECONDS
+                for endpoint in BOTH:
+                    self.endpoints[endpoint].tell(f"users/endpoints/{endpoint}/keepalive")
+            with self._heard:
+                if not until():
+                    self._heard.wait(min(left, 0.2))
+
+    def _hear(self, endpoint: str, payload: bytes) -> None:
+        event = json.loads(payload)
+        with self._heard:
+            if (endpoint, event["id"]) in self._seen:
+                return  # at least once: a copy of what was told already
+            self._seen.add((endpoint, event["id"]))
+            found = next((one for one in self._open if one.fits(endpoint, event)), None)
+            if found:
+                self._open.remove(found)
+            self._say(f"{event['timestamp'][11:23]}  {endpoint:<10}  {event['type']:<34}  {in_words(event)}")
+            self._heard.notify_all()
+
+
+def in_words(event: Event) -> str:
+    """What an event says."""
+    told = _WORDS.get(event["type"])
+    return told(event) if told else ""
+
+
+def _presence(event: Event) -> str:
+    online = "online" if event["online"] else "offline"
+    return f"{event['uuid']} is {online}{', in a call' if event['busy'] else ''} ({event['cause']})"
+
+
+def _status(event: Event) -> str:
+    return f"{event['uuid']} says {json.dumps(event['status'])}"
+
+
+_WORDS: dict[str, Callable[[Event], str]] = {
+    "UserPresenceChangedEvent": _presence,
+    "DevicePresenceChangedEvent": _presence,
+    "UserStatusChangedEvent": _status,
+    "DeviceStatusChangedEvent": _status,
+    "JoinSessionEvent": lambda event: f"{event['sessionCreatorName']} calls: {event['joinMsg']}",
+    "JoinSessionReplyEvent": lambda event: f"{event['userUuid']} answers {event['joinReply']}",
+    "LeaveSessionEvent": lambda event: f"{', '.join(event['leavingUsers'])} left the call",
+    "StopSessionEvent": lambda _: "the call is over",
+    "UserEndpointRegisteredEvent": lambda event: f"{event['userId']} now has {event['userEndpointId']} too",
+    "UserEndpointUnregisteredEvent": lambda event: f"{event['userEndpointId']} was given up",
+    "UserEndpointKeepAliveReminderEvent": lambda event: f"are you there? ends at {event['expiresAt'][11:23]}",
+    "UserEndpointStateChangedEvent": lambda event: (
+        f"{event['userEndpointId']}: {event['previous']} -> {event['state']}"
+    ),
+    "UserEndpointExpiredEvent": lambda event: f"{event['userEndpointId']} is gone",
+}
+
+
+def clean_up(story: Story) -> None:
+    """Begin from nothing: end what a story that was broken off has left in the data folder."""
+    for user in ("ann", "bob"):
+        for session in story.service.ask("sessions_of", kind="user", uuid=user):
+            story.service.tell(f"sessions/{session}", {"type": "StopSessionEvent", "sessionUuid": session})
+        story.service.tell(f"presence/users/{user}", "offline")
+    story.service.tell("presence/devices/lamp", "offline")
+    for endpoint in story.endpoints:
+        held = story.service.ask("list_endpoints", userId=USERS[endpoint])
+        if endpoint in [view["id"] for view in held]:
+            story.service.ask("unregister_endpoint", userEndpointId=endpoint)
+    story._say("")
+
+
+def sign_in(story: Story) -> None:
+    """Both register where they can be reached."""
+    for endpoint in BOTH:
+        story.register(endpoint, KEEP_ALIVE_SECONDS)
+
+
+def come_online(story: Story) -> None:
+    """Both publish their presence."""
+    for endpoint in BOTH:
+        user = USERS[endpoint]
+        story.endpoints[endpoint].tell(f"presence/users/{user}", {"type": "USER_CONNECTED", "userUuid": user})
+
+
+def lamp_on(story: Story) -> None:
+    """The lamp connects with a last will and says that it is there."""
+    story.lamp = Actor("lamp", story._port, will=("presence/devices/lamp", "offline"))
+    story.lamp.tell("presence/devices/lamp", {"type": "DEVICE_CONNECTED", "deviceUuid": "lamp", "deviceName": "Lamp"})
+
+
+def lamp_dies(story: Story) -> None:
+    """The lamp's connection breaks without a word; the broker publishes its will."""
+    assert story.lamp is not None
+    story.lamp.vanish()
+
+
+def go_offline(story: Story) -> None:
+    """Both say goodbye."""
+    for endpoint in BOTH:
+        user = USERS[endpoint]
+        story.endpoints[endpoint].tell(f"presence/users/{user}", {"type": "USER_DISCONNECTED", "userUuid": user})
+
+
+def _to(endpoints: tuple[str, ...], kind: str, **fields: object) -> tuple[Expected, ...]:
+    return tuple(Expected(endpoint, kind, fields) for endpoint in endpoints)
+
+
+CHAPTERS = (
+    Chapter("Ann registers her phone, Bob his laptop.", sign_in),
+    Chapter(
+        "Ann and Bob come online.",
+        come_online,
+        (
+            *_to(BOTH, "UserPresenceChangedEvent", uuid="ann", online=True, cause="connected"),
+            *_to(BOTH, "UserPresenceChangedEvent", uuid="bob", online=True, cause="connected"),
+        ),
+    ),
+    Chapter(
+        "The lamp is switched on.",
+        lamp_on,
+        _to(BOTH, "DevicePresenceChangedEvent", uuid="lamp", online=True, cause="connected"),
+    ),
+    Chapter(
+        "The lamp publishes its status.",
+        lambda story: story.lamp.tell("presence/devices/lamp/status", {"brightness": 80}) if story.lamp else None,
+        _to(BOTH, "DeviceStatusChangedEvent", uuid="lamp", status={"brightness": 80}),
+    ),
+    Chapter(
+        "A service starts a call: Ann invites Bob.",
+        lambda story: story.tell_session(
+            "JoinSessionEvent", sessionCreatorName="Ann", sessionUsers=["ann", "bob"], joinMsg="Stand-up"
+        ),
+        (
+            *_to(BOTH, "JoinSessionEvent"),
+            *_to(BOTH, "UserPresenceChangedEvent", uuid="ann", busy=True, cause="session_joined"),
+            *_to(BOTH, "UserPresenceChangedEvent", uuid="bob", busy=True, cause="session_joined"),
+        ),
+    ),
+    Chapter(
+        "Bob accepts.",
+        lambda story: story.tell_session("JoinSessionReplyEvent", userUuid="bob", joinReply="REPLY_ACCEPTED"),
+        _to((PHONE,), "JoinSessionReplyEvent", userUuid="bob"),
+    ),
+    Chapter(
+        "Bob leaves the call.",
+        lambda story: story.tell_session("LeaveSessionEvent", leavingUsers=["bob"]),
+        (
+            *_to(BOTH, "LeaveSessionEvent"),
+            *_to(BOTH, "UserPresenceChangedEvent", uuid="bob", busy=False, cause="session_left"),
+        ),
+    ),
+    Chapter(
+        "The service stops the call.",
+        lambda story: story.tell_session("StopSessionEvent"),
+        (
+            *_to((PHONE,), "StopSessionEvent"),
+            *_to(BOTH, "UserPresenceChangedEvent", uuid="ann", busy=False, cause="session_stopped"),
+        ),
+    ),
+    Chapter(
+        "Ann registers a tablet for 3 s, which then never keeps itself alive.",
+        lambda story: story.register(TABLET, 3, reminder=True),
+        (
+            *_to((PHONE,), "UserEndpointRegisteredEvent", userEndpointId=TABLET),
+            *_to((TABLET,), "UserEndpointKeepAliveReminderEvent", userEndpointId=TABLET),
+            *_to((PHONE,), "UserEndpointStateChangedEvent", userEndpointId=TABLET, state="SICK"),
+            *_to((PHONE, TABLET), "UserEndpointExpiredEvent", userEndpointId=TABLET),
+        ),
+    ),
+    Chapter(
+        "The lamp loses its power: its connection breaks without a word.",
+        lamp_dies,
+        _to(BOTH, "DevicePresenceChangedEvent", uuid="lamp", online=False, cause="disconnected"),
+    ),
+    Chapter(
+        "Ann and Bob go offline.",
+        go_offline,
+        (
+            *_to(BOTH, "UserPresenceChangedEvent", uuid="ann", online=False, cause="disconnected"),
+            *_to(BOTH, "UserPresenceChangedEvent", uuid="bob", online=False, cause="disconnected"),
+        ),
+    ),
+)
