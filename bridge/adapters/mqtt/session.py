@@ -184,7 +184,7 @@ class Session(asyncio.Protocol, Broker):
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._say_state(_OFFLINE, acknowledged)
         try:
-            await asyncio.wait((acknowledged, closed), timeout=_FAREWELL_SECONDS)
+            await asyncio.wait((acknowledged, closed), timeout=_FAREWELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._close(
                 "The bridge stops.",

@@ -1,0 +1,467 @@
+"""The session against a broker of a few lines, which says exactly what a test wants to hear about."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import cast
+
+import mqtt5
+import pytest
+import structlog
+from mqtt5 import (
+    ConnAckPacket,
+    ConnAckReasonCode,
+    ConnectPacket,
+    DisconnectPacket,
+    DisconnectReasonCode,
+    PingReqPacket,
+    PingRespPacket,
+    PubAckPacket,
+    PublishPacket,
+    QoS,
+    SubAckPacket,
+    SubAckReasonCode,
+    SubscribePacket,
+)
+
+from bridge.adapters.mqtt import session as session_module
+from bridge.adapters.mqtt.connection import Publishes
+from bridge.adapters.mqtt.session import Session, SessionSettings
+from bridge.domain.values import Output, Receipt
+
+SETTINGS = SessionSettings(
+    host="127.0.0.1",
+    port=0,
+    client_id="bridge-test",
+    subscriptions=["presence/#"],
+    state_topic="bridge/test/state",
+    ping_interval_seconds=0.02,
+    backoff_shortest_seconds=0.01,
+    backoff_longest_seconds=0.02,
+)
+
+
+class Heard:
+    """A listener that writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.story: list[tuple[object, ...]] = []
+        self.receipts: list[Receipt] = []
+
+    def connected(self, connection: int, session_present: bool) -> None:
+        self.story.append(("connected", connection, session_present))
+
+    def subscribed(self, connection: int) -> None:
+        self.story.append(("subscribed", connection))
+
+    def received(self, publishes: Publishes) -> None:
+        self.story.append(("received", *(packet.payload for packet, _ in publishes)))
+        self.receipts += [receipt for _, receipt in publishes if receipt is not None]
+
+    def confirmed(self, connection: int, acknowledged: int) -> None:
+        self.story.append(("confirmed", connection, acknowledged))
+
+    def disconnected(self, connection: int, reason: str) -> None:
+        self.story.append(("disconnected", connection, reason))
+
+    def words(self) -> list[object]:
+        return [line[0] for line in self.story]
+
+
+class Broker:
+    """Answers CONNECT, SUBSCRIBE, PUBLISH and PINGREQ as far as it is told to, and keeps every packet it got."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.connections = 0
+        self.packets: list[mqtt5.Packet] = []
+        self.connack = ConnAckPacket().write()
+        self.suback = SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
+        self.silent: tuple[type, ...] = ()
+        self.writer: asyncio.StreamWriter | None = None
+
+    def say(self, data: bytes) -> None:
+        assert self.writer is not None
+        self.writer.write(data)
+
+    def publish(self, *payloads: bytes) -> None:
+        self.say(
+            b"".join(
+                PublishPacket("presence/a", payload, qos=QoS.AT_LEAST_ONCE, packet_id=number).write()
+                for number, payload in enumerate(payloads, 1)
+            )
+        )
+
+    def got(self, kind: type) -> list[mqtt5.Packet]:
+        return [packet for packet in self.packets if isinstance(packet, kind)]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.writer = writer
+        data = b""
+        try:
+            while more := await reader.read(1 << 16):
+                data += more
+                while data:
+                    try:
+                        packet, used = mqtt5.read(memoryview(data))
+                    except IndexError:
+                        break
+                    data = data[used:]
+                    self.packets.append(packet)
+                    if not isinstance(packet, self.silent):
+                        writer.write(self.answer(packet))
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    def answer(self, packet: mqtt5.Packet) -> bytes:
+        match packet:
+            case ConnectPacket():
+                return self.connack
+            case SubscribePacket():
+                return SubAckPacket(packet.packet_id, [self.suback]).write()
+            case PublishPacket() if packet.packet_id is not None:
+                return PubAckPacket(packet.packet_id).write()
+            case PingReqPacket():
+                return PingRespPacket().write()
+        return b""
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[Broker]:
+    made = Broker()
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
+    server.close()
+    if made.writer is not None:
+        made.writer.close()
+    await server.wait_closed()
+    await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(broker: Broker, settings: SessionSettings = SETTINGS) -> AsyncIterator[tuple[Session, Heard]]:
+    heard = Heard()
+    session = Session(replace(settings, port=broker.port), heard)
+    task = asyncio.create_task(session.run())
+    try:
+        yield session, heard
+    finally:
+        await session.stop()
+        await asyncio.wait_for(task, 5)
+
+
+async def until(condition: Callable[[], object], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for lies in plain lists, which no event guards
+            await asyncio.sleep(0.002)
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    lines: list[str] = []
+    with structlog.testing.capture_logs() as entries:
+        yield lines
+    lines += [entry["event"] for entry in entries]
+
+
+async def ready(heard: Heard) -> None:
+    await until(lambda: "subscribed" in heard.words())
+
+
+async def test_connect_carries_will_session_and_limits(broker: Broker) -> None:
+    async with running(broker, replace(SETTINGS, username="u", password="p")) as (_, heard):
+        await ready(heard)
+    connect = broker.packets[0]
+    assert isinstance(connect, ConnectPacket)
+    assert (connect.client_id, connect.username, connect.password) == ("bridge-test", "u", b"p")
+    assert not connect.clean_start
+    assert connect.session_expiry_interval == 7 * 24 * 3600
+    assert (connect.receive_max, connect.max_packet_size, connect.keep_alive) == (1000, 1_048_576, 30)
+    assert connect.will is not None
+    assert (connect.will.topic, connect.will.payload, connect.will.qos, connect.will.retain) == (
+        "bridge/test/state",
+        b"offline",
+        QoS.AT_LEAST_ONCE,
+        True,
+    )
+    subscribe = broker.packets[1]
+    assert isinstance(subscribe, SubscribePacket)
+    (topic_filter,) = subscribe.topic_filters
+    assert topic_filter.pattern == "presence/#"
+    assert topic_filter.max_qos == QoS.AT_LEAST_ONCE
+    assert topic_filter.retain_handling == mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS
+    assert not topic_filter.retain_as_published
+    assert not topic_filter.no_local
+
+
+async def test_birth_and_farewell(broker: Broker) -> None:
+    async with running(broker) as (_, heard):
+        await ready(heard)
+        await until(lambda: broker.got(PublishPacket))
+    states = cast("list[PublishPacket]", broker.got(PublishPacket))
+    assert [(packet.payload, packet.retain) for packet in states] == [(b"online", True), (b"offline", True)]
+    last = broker.packets[-1]
+    assert isinstance(last, DisconnectPacket)
+    assert last.reason_code == DisconnectReasonCode.NORMAL_DISCONNECTION
+    assert heard.story[-1] == ("disconnected", 1, "The bridge stops.")
+
+
+async def test_a_farewell_that_is_not_acknowledged_leaves_it_to_the_will(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_FAREWELL_SECONDS", 0.05)
+    broker.silent = (PublishPacket,)
+    async with running(broker) as (_, heard):
+        await ready(heard)
+    last = broker.packets[-1]
+    assert isinstance(last, DisconnectPacket)
+    assert last.reason_code == DisconnectReasonCode.DISCONNECT_WITH_WILL_MESSAGE
+
+
+async def test_the_listener_hears_in_wire_order(broker: Broker) -> None:
+    async with running(broker, replace(SETTINGS, ping_interval_seconds=0.3)) as (_, heard):
+        await ready(heard)
+        broker.silent = (PingReqPacket,)
+        await until(lambda: broker.got(PingReqPacket))
+        delivery = PublishPacket("presence/a", b"1").write()
+        broker.say(delivery * 2 + PingRespPacket().write() + delivery)
+        await until(lambda: len(heard.words()) == 5)
+        assert heard.words() == ["connected", "subscribed", "received", "confirmed", "received"]
+        assert heard.story[2] == ("received", b"1", b"1")
+
+
+async def test_pubacks_wait_for_their_turn_and_pings_confirm_them(broker: Broker) -> None:
+    async with running(broker) as (session, heard):
+        await ready(heard)
+        broker.publish(b"a", b"b", b"c")
+        await until(lambda: len(heard.receipts) == 3)
+        session.acknowledge([heard.receipts[1]])
+        await until(lambda: heard.words().count("confirmed") > 2)
+        assert broker.got(PubAckPacket) == []
+        session.acknowledge([heard.receipts[0]])
+        await until(lambda: ("confirmed", 1, 2) in heard.story)
+        pubacks = cast("list[PubAckPacket]", broker.got(PubAckPacket))
+        assert [packet.packet_id for packet in pubacks] == [1, 2]
+
+
+async def test_a_receipt_of_an_earlier_connection_is_void(broker: Broker) -> None:
+    async with running(broker) as (session, heard):
+        await ready(heard)
+        broker.publish(b"a")
+        await until(lambda: heard.receipts)
+        broker.say(DisconnectPacket(reason_code=DisconnectReasonCode.SERVER_SHUTTING_DOWN).write())
+        await until(lambda: ("subscribed", 2) in heard.story)
+        session.acknowledge(heard.receipts)
+        await until(lambda: heard.words()[-3:] == ["confirmed"] * 3)
+        assert broker.got(PubAckPacket) == []
+
+
+async def test_unacknowledged_outputs_are_sent_again(broker: Broker) -> None:
+    broker.silent = (PublishPacket,)
+    async with running(broker) as (session, heard):
+        codes: list[list[int]] = []
+        session.publish([Output("t", b"1"), Output("t", b"2", 0)], codes.append)
+        await until(lambda: len(broker.got(PublishPacket)) == 3)
+        broker.silent = ()
+        broker.connack = ConnAckPacket(session_present=True).write()
+        broker.packets.clear()
+        assert broker.writer is not None
+        broker.writer.close()
+        await until(lambda: codes)
+        assert codes == [[0, 0]]
+        again = cast("list[PublishPacket]", broker.got(PublishPacket))
+        assert (again[0].payload, again[0].duplicate) == (b"1", True)
+        assert ("connected", 2, True) in heard.story
+
+
+async def test_no_outputs_are_settled_at_once(broker: Broker) -> None:
+    codes: list[list[int]] = []
+    Session(SETTINGS, Heard()).publish([], codes.append)
+    assert codes == [[]]
+
+
+async def test_drained_waits_for_the_backlog(broker: Broker) -> None:
+    session = Session(replace(SETTINGS, port=broker.port, backlog_limit=2), Heard())
+    session.publish([Output("t", b"1")], lambda codes: None)
+    await asyncio.wait_for(session.drained(), 1)
+    session.publish([Output("t", b"2")], lambda codes: None)
+    waiting = asyncio.create_task(session.drained())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    task = asyncio.create_task(session.run())
+    await asyncio.wait_for(waiting, 5)
+    await session.stop()
+    await asyncio.wait_for(task, 5)
+
+
+class Wire(asyncio.Transport):
+    """A transport that counts writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        class Socket:
+            def setsockopt(self, *args: int) -> None:
+                pass
+
+        return Socket()
+
+
+async def on_the_wire() -> tuple[Session, Wire, Heard]:
+    heard = Heard()
+    session, wire = Session(replace(SETTINGS, ping_interval_seconds=60), heard), Wire()
+    session.connection_made(wire)
+    session.data_received(ConnAckPacket().write())
+    session.data_received(SubAckPacket(65_535, [SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE]).write())
+    await asyncio.sleep(0)
+    wire.writes.clear()
+    return session, wire, heard
+
+
+DELIVERY = b"".join(
+    PublishPacket("a", b"x", qos=QoS.AT_LEAST_ONCE, packet_id=number).write() for number in range(1, 101)
+)
+
+
+async def test_a_turn_of_the_loop_makes_one_write() -> None:
+    session, wire, heard = await on_the_wire()
+    session.data_received(DELIVERY)
+    session.acknowledge(heard.receipts[:50])
+    for number in range(100):
+        session.publish([Output("t", b"%d" % number)], lambda codes: None)
+    session.acknowledge(heard.receipts[50:])
+    assert wire.writes == []
+    await asyncio.sleep(0)
+    assert len(wire.writes) == 1
+    assert wire.writes[0].startswith(b"".join(b"\x40\x02" + number.to_bytes(2, "big") for number in range(1, 101)))
+    session.connection_lost(None)
+
+
+async def test_a_full_transport_holds_back_but_reading_goes_on() -> None:
+    session, wire, heard = await on_the_wire()
+    session.pause_writing()
+    settled: list[list[int]] = []
+    session.publish([Output("t", b"{}", 0)], settled.append)
+    session.data_received(DELIVERY)
+    session.acknowledge(heard.receipts)
+    await asyncio.sleep(0)
+    assert len(heard.receipts) == 100
+    assert (wire.writes, settled) == ([], [])
+    session.resume_writing()
+    await asyncio.sleep(0)
+    assert len(wire.writes) == 1
+    assert settled == [[0]]
+    session.connection_lost(None)
+
+
+async def test_a_refused_connection_is_retried_and_told(broker: Broker) -> None:
+    broker.connack = ConnAckPacket(reason_code=ConnAckReasonCode.NOT_AUTHORIZED).write()
+    with logged() as lines:
+        async with running(broker) as (_, heard):
+            await until(lambda: broker.connections == 3)
+    assert heard.story == []
+    assert "refused the connection: not authorized (0x87). Check mqtt.username" in lines[0]
+    assert "Connecting again in" in lines[0]
+
+
+async def test_a_refused_subscription_is_retried_and_told(broker: Broker) -> None:
+    broker.suback = SubAckReasonCode.NOT_AUTHORIZED
+    with logged() as lines:
+        async with running(broker) as (_, heard):
+            await until(lambda: broker.connections == 2)
+            broker.suback = SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
+            await ready(heard)
+    assert "presence/#: not authorized (0x87). Give" in lines[0]
+    assert heard.words()[:2] == ["connected", "disconnected"]
+    assert isinstance(broker.packets[2], DisconnectPacket)
+
+
+async def test_a_malformed_packet_is_answered_and_the_session_goes_on(broker: Broker) -> None:
+    with logged() as lines:
+        async with running(broker) as (_, heard):
+            await ready(heard)
+            broker.say(b"\x00\x00")
+            await until(lambda: ("subscribed", 2) in heard.story)
+    (goodbye, _) = cast("list[DisconnectPacket]", broker.got(DisconnectPacket))
+    assert goodbye.reason_code == DisconnectReasonCode.MALFORMED_PACKET
+    assert any("malformed packet" in line for line in lines)
+
+
+async def test_a_silent_broker_is_left(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_SHORTEST_PATIENCE_SECONDS", 0.1)
+    broker.silent = (PingReqPacket,)
+    async with running(broker, replace(SETTINGS, keep_alive_seconds=0)) as (_, heard):
+        await until(lambda: ("connected", 2, False) in heard.story)
+        assert ("disconnected", 1, "The broker has answered no PINGREQ for 0 s.") in heard.story
+
+
+async def test_a_broker_that_never_answers_connect_is_left(broker: Broker) -> None:
+    broker.silent = (ConnectPacket,)
+    with logged() as lines:
+        async with running(broker, replace(SETTINGS, connect_timeout_seconds=0.05)):
+            await until(lambda: broker.connections == 2)
+    assert "no answer" in lines[0]
+
+
+async def test_no_broker_at_all_is_told_and_stop_does_not_wait() -> None:
+    session = Session(replace(SETTINGS, port=1, backoff_shortest_seconds=60, backoff_longest_seconds=60), Heard())
+    with logged() as lines:
+        task = asyncio.create_task(session.run())
+        await asyncio.sleep(0.1)
+        await session.stop()
+        await asyncio.wait_for(task, 1)
+    assert "Cannot connect to the broker at 127.0.0.1:1" in lines[0]
+
+
+async def test_stop_does_not_wait_for_a_broker_that_is_slow_to_connect(broker: Broker) -> None:
+    broker.silent = (ConnectPacket,)
+    session = Session(replace(SETTINGS, port=broker.port), Heard())
+    task = asyncio.create_task(session.run())
+    await until(lambda: broker.connections == 1)
+    await session.stop()
+    await asyncio.wait_for(task, 1)
+
+
+async def test_a_cancelled_run_cuts_the_connection_without_a_disconnect(broker: Broker) -> None:
+    heard = Heard()
+    task = asyncio.create_task(Session(replace(SETTINGS, port=broker.port), heard).run())
+    await ready(heard)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert heard.words()[-1] == "disconnected"
+    assert broker.got(DisconnectPacket) == []
+
+
+async def test_another_client_with_our_id_is_named_in_the_log(broker: Broker) -> None:
+    with logged() as lines:
+        async with running(broker) as (_, heard):
+            await ready(heard)
+            broker.say(DisconnectPacket(reason_code=DisconnectReasonCode.SESSION_TAKEN_OVER).write())
+            await until(lambda: "disconnected" in heard.words())
+    assert any("session taken over (0x8E). Another client uses the bridge's client id" in line for line in lines)
+
+
+async def test_passwords_and_payloads_are_not_logged(broker: Broker) -> None:
+    broker.silent = (PingReqPacket,)
+    with logged() as lines:
+        async with running(broker, replace(SETTINGS, username="u", password="sesame")) as (session, heard):
+            await ready(heard)
+            session.publish([Output("a/+", b"secret-payload")], lambda codes: None)
+            broker.say(b"\x00\x00")
+            await until(lambda: "disconnected" in heard.words())
+    assert lines
+    assert not any("sesame" in line or "secret-payload" in line for line in lines)
