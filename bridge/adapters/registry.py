@@ -168,13 +168,13 @@ class RedisRegistry:
         clock, names = await self._ask(
             ("HGET", self._global("clock"), "clock_ms"), ("SMEMBERS", self._global("organizations"))
         )
-        organizations = [name.decode() for name in names]
+        organizations = [_text(name) for name in names]
         commands = (
             ("ZRANGEBYSCORE", self._of(name) + "deadlines", "-inf", clock or 0, "WITHSCORES", "LIMIT", 0, limit)
             for name in organizations
         )
         found = [
-            (float(score), organization, key.decode())
+            (float(score), organization, _text(key))
             for organization, reply in zip(organizations, await self._ask(*commands, lenient=True), strict=True)
             for key, score in zip((reply or ())[::2], (reply or ())[1::2], strict=True)
         ]
@@ -189,20 +189,22 @@ class RedisRegistry:
         """Every journal entry: (organization, entry id, bridge, bytes)."""
         [names] = await self._ask(("SMEMBERS", self._global("organizations")))
         entries: list[tuple[str, str, str, bytes]] = []
-        for organization in sorted(name.decode() for name in names):
+        for organization in sorted(map(_text, names)):
             after = "-"
             while after:
                 command = ("XRANGE", self._of(organization) + "journal", after, "+", "COUNT", JOURNAL_CHUNK)
                 [reply] = await self._ask(command, lenient=True)
-                for entry, (_, bridge, _, batch) in reply or ():
-                    entries.append((organization, entry.decode(), bridge.decode(), batch))
+                for entry, fields in reply or ():
+                    found = dict(zip(fields[::2], fields[1::2], strict=True))
+                    bridge, batch = found.get(b"bridge", b""), found.get(b"batch", b"")
+                    entries.append((organization, entry.decode(), _text(bridge), batch))
                 after = f"({entries[-1][1]}" if reply else ""
         return entries
 
     async def recall(self, field: str) -> str | None:
         """A small fact kept across restarts, or None."""
         [value] = await self._ask(("HGET", self._global("facts"), field))
-        return None if value is None else cast("bytes", value).decode()
+        return None if value is None else _text(value)
 
     async def remember(self, field: str, value: str) -> None:
         """Keep a small fact across restarts."""
@@ -333,7 +335,7 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 def _loaded(want: Want, replies: Iterator[Any]) -> Loaded:
     floor = next(replies)
     records = {key: text for keys in _chunks(want.keys) for key, text in zip(keys, next(replies), strict=True)}
-    pages: dict[Page, list[str]] = {page: [member.decode() for member in next(replies) or ()] for page in want.pages}
+    pages: dict[Page, list[str]] = {page: [_text(member) for member in next(replies) or ()] for page in want.pages}
     return Loaded(records, pages, int(floor) if floor and floor.isdigit() else 0)
 
 
@@ -346,6 +348,10 @@ def _owner_of(text: bytes | None) -> Owner | None:
 
 def _owner_text(owner: Owner | None) -> bytes:
     return b"" if owner is None else msgspec.json.encode(owner)
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode(errors="replace")  # what others wrote under our keys must not stop a sweep
 
 
 def _code(error: Exception) -> str:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bridge.adapters.registry import RedisRegistry
-from bridge.domain.values import Claim, Commit, Committed, Owner, Want, Write
+from bridge.domain.values import Claim, Commit, Committed, Owner, Page, Want, Write
 from bridge.errors import ConfigError, RegistryUnavailable
 from tests.contract.conftest import OnRedis
 from tests.servers import RedisServer, free_port
@@ -132,6 +132,21 @@ async def test_an_owner_that_is_none_can_neither_be_read_nor_taken(real: OnRedis
     assert (await real.registry.load({}, ["e", "f"])).owners == {"e": None, "f": None}
     owner = Owner(ORG, "user", "ann", 1)
     assert await real.registry.claim([Claim("e", None, owner), Claim("f", None, owner)]) == [False, False]
+
+
+async def test_what_others_wrote_under_our_keys_stops_nothing(real: OnRedis) -> None:
+    await real.registry.commit(first(deadlines={"user:ann": 7}, members={"online:user": {"ann": True}}))
+    await real.registry.tick()
+    real.client.zadd("eb:{default}:deadlines", {b"\xff": 1})
+    real.client.zadd("eb:{default}:online:user", {b"\xff": 0})
+    real.client.xadd("eb:{default}:journal", {"odd": "entry"})
+    assert (ORG, "user:ann") in await real.registry.due(9)
+    online = Page("online:user", "", 9)
+    assert "ann" in (await real.registry.load({ORG: Want(pages=[online])})).organizations[ORG].pages[online]
+    assert [(bridge, batch) for _, _, bridge, batch in await real.registry.journal()] == [
+        ("test/1", b"outputs"),
+        ("", b""),
+    ]
 
 
 async def test_trips_of_many_tasks_do_not_mix(real: OnRedis) -> None:
