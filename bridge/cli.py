@@ -91,9 +91,10 @@ def check_config(config: ConfigOption = None, secrets: SecretsOption = None) -> 
     """Check the configuration; name everything that is wrong with it and end with exit code 2."""
     settings, sources = load_with_sources(config, secrets, os.environ)
     given = sum(source.kind != "default" for source in sources.values())
+    topics = f"under {settings.prefix}" if settings.prefix else "without a prefix"
     typer.echo(
         f"ok: bridge {settings.name!r}, broker {settings.mqtt.host}:{settings.mqtt.port}, "
-        f"topics under {settings.prefix or 'no prefix'}, {given} of {len(sources)} settings given"
+        f"topics {topics}, {given} of {len(sources)} settings given"
     )
 
 

@@ -1,0 +1,91 @@
+import io
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from bridge import cli
+from bridge.config import documented_defaults
+from bridge.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+    structlog.reset_defaults()
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["endpoint-bridge", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(caught.value.code or 0)
+
+
+def test_check_config_says_ok(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ENDPOINT_BRIDGE_NAME", "b1")
+    assert called(monkeypatch, "check-config") == 0
+    assert capsys.readouterr().out.startswith("ok: bridge 'b1', broker 127.0.0.1:1883, topics without a prefix, 1 of ")
+
+
+@pytest.mark.parametrize("command", ["check-config", "show-config", "run"])
+def test_a_bad_setting_is_told_in_plain_words_with_code_2(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENDPOINT_BRIDGE_MQTT__PORT", "0")
+    assert called(monkeypatch, command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "endpoint-bridge: the configuration cannot be used:\n"
+        '  mqtt.port: "0" is not allowed; use a whole number from 1 to 65535 (environment ENDPOINT_BRIDGE_MQTT__PORT)\n'
+    )
+
+
+def test_show_config_prints_toml(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "c.toml").write_text("[mqtt]\nport = 1884\n")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "mqtt.password").write_text("geheim")
+    assert called(monkeypatch, "show-config", "--config", "c.toml", "--secrets", "secrets") == 0
+    out = capsys.readouterr().out
+    assert tomllib.loads(out)["mqtt"]["port"] == 1884
+    assert "port = 1884  # c.toml" in out
+    assert 'password = "(hidden)"  # secrets secrets/mqtt.password' in out
+
+
+def test_show_config_prints_the_documented_defaults(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(monkeypatch, "show-config", "--defaults") == 0
+    assert capsys.readouterr().out == documented_defaults()
+
+
+def test_help_shows_examples_and_version_the_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(monkeypatch, "--help") == 0
+    assert "  endpoint-bridge demo --no-demo --data data\n" in capsys.readouterr().out
+    assert called(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("endpoint-bridge ")
+
+
+def test_an_unknown_command_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert called(monkeypatch, "runn") == 2
+
+
+def test_logs_are_json_where_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    cli.configure_logging(Settings.model_validate({"log": {"format": "json", "level": "warning"}}))
+    log = structlog.get_logger()
+    log.info("unheard")
+    log.warning("heard", count=1)
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"], line["count"]) == ("heard", "warning", 1)

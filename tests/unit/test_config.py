@@ -1,0 +1,172 @@
+import re
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bridge.config import Source, documented_defaults, effective, load_settings, load_with_sources
+from bridge.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+NOTHING = Path("/dev/null")
+
+
+def written(folder: Path, text: str, name: str = "bridge.toml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def problems(config: Path | None = NOTHING, secrets: Path | None = None, **environ: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(config, secrets, {f"ENDPOINT_BRIDGE_{name}": value for name, value in environ.items()})
+    return str(caught.value)
+
+
+def test_the_shipped_file_is_the_documentation_of_the_defaults() -> None:
+    assert (ROOT / "config" / "bridge.toml").read_text() == documented_defaults()
+
+
+def test_the_shipped_file_changes_nothing() -> None:
+    assert load_settings(ROOT / "config" / "bridge.toml", None, {}) == load_settings(NOTHING, None, {})
+
+
+def test_every_setting_is_described() -> None:
+    lines = documented_defaults().splitlines()
+    for before, line in pairwise(lines):
+        if re.match(r"\w+ = ", line):
+            assert before.startswith("# "), line
+
+
+@pytest.mark.parametrize("name", ["bridge.dev.toml", "bridge.production.toml"])
+def test_the_other_shipped_files_can_be_used(name: str) -> None:
+    load_settings(ROOT / "config" / name, None, {})
+
+
+def test_secrets_win_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    config = written(tmp_path, '[mqtt]\nhost = "file"\nusername = "file"\nclient_id = "file"\n')
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    written(secrets, "secret\n", "mqtt.client_id")
+    environ = {"ENDPOINT_BRIDGE_MQTT__USERNAME": "environment", "ENDPOINT_BRIDGE_MQTT__CLIENT_ID": "environment"}
+    settings, sources = load_with_sources(config, secrets, environ)
+    assert (settings.mqtt.host, settings.mqtt.username, settings.mqtt.client_id) == ("file", "environment", "secret")
+    assert sources["mqtt.host"] == Source("file", str(config))
+    assert sources["mqtt.username"] == Source("environment", "environment ENDPOINT_BRIDGE_MQTT__USERNAME")
+    assert sources["mqtt.client_id"].kind == "secrets"
+    assert sources["mqtt.port"].kind == "default"
+
+
+def test_the_environment_may_name_the_file_and_the_folder(tmp_path: Path) -> None:
+    config = written(tmp_path, 'name = "here"\n')
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    written(secrets, "quiet", "mqtt.password")
+    written(secrets, "not a setting", ".hidden")
+    environ = {"ENDPOINT_BRIDGE_CONFIG": str(config), "ENDPOINT_BRIDGE_SECRETS": str(secrets)}
+    settings = load_settings(None, None, environ)
+    assert settings.name == "here"
+    assert settings.mqtt.password.get_secret_value() == "quiet"
+
+
+def test_without_a_file_the_one_in_the_working_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(None, None, {}).mqtt.port == 1883
+    (tmp_path / "config").mkdir()
+    written(tmp_path / "config", "[mqtt]\nport = 1884\n")
+    assert load_settings(None, None, {}).mqtt.port == 1884
+
+
+def test_lists_are_json_in_the_environment() -> None:
+    environ = {
+        "ENDPOINT_BRIDGE_ENDPOINTS__DEFAULT_WATCH": '["*"]',
+        "ENDPOINT_BRIDGE_ROUTES": '[{"event": "LampDimmedEvent", "qos": 0}]',
+    }
+    settings = load_settings(NOTHING, None, environ)
+    assert settings.endpoints.default_watch == ["*"]
+    assert settings.routes[0].qos == 0
+    assert "endpoints.default_watch: is not a JSON list" in problems(ENDPOINTS__DEFAULT_WATCH="*")
+
+
+def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
+    config = written(
+        tmp_path,
+        'redis = 1\n[mqtt]\nprot = 1\nport = 99999\n[log]\nlevel = "loud"\n[presence]\nfrom_endpoints = "maybe"\n'
+        '[sessions]\nsession_hours = nan\n[[routes]]\nevent = "fooEvent"\nqos = 2\nx = 1\n[[routes]]\nqos = 1\n',
+    )
+    text = problems(config, LOG__LEVLE="x", QUITE_ELSE="x")
+    for line in (
+        f"redis: is a section, not a value; write [redis] above its settings ({config})",
+        f"mqtt.prot: unknown setting; did you mean mqtt.port? ({config})",
+        f"mqtt.port: 99999 is not allowed; use a whole number from 1 to 65535 ({config})",
+        f"log.level: \"loud\" is not allowed; use 'debug', 'info', 'warning' or 'error' ({config})",
+        "log.levle: unknown setting; did you mean log.level? (environment ENDPOINT_BRIDGE_LOG__LEVLE)",
+        "quite_else: unknown setting; `endpoint-bridge show-config --defaults` lists all",
+        'presence.from_endpoints: "maybe" is not allowed; use true or false',
+        "sessions.session_hours: nan is not allowed; use a number above 0 to 8760",
+        'routes[0].event: "fooEvent" is not an event type',
+        "routes[0].qos: 2 is not allowed; use 0 or 1",
+        "routes[0].x: unknown setting; known are event, audience, qos",
+        "routes[1].event: is missing; add it",
+    ):
+        assert line in text
+    assert len(text.splitlines()) == 13
+
+
+def test_a_setting_in_the_wrong_section_is_led_to_the_right_one(tmp_path: Path) -> None:
+    assert "did you mean endpoints.id_policy?" in problems(written(tmp_path, 'id_policy = "bound"\n'))
+
+
+def test_a_problem_between_settings_names_both_and_their_sources() -> None:
+    text = problems(MQTT__MAXIMUM_PACKET_BYTES="500000")
+    assert "mqtt: maximum_packet_bytes must be above payload_limit_bytes" in text
+    assert "(environment ENDPOINT_BRIDGE_MQTT__MAXIMUM_PACKET_BYTES)" in text
+
+
+def test_the_value_of_a_secret_is_never_told(tmp_path: Path) -> None:
+    written(tmp_path, "http://:geheim@host\n", "redis.url")
+    assert "geheim" not in problems(NOTHING, tmp_path)
+    assert "geheim" not in problems(NOTHING, None, REDIS__URL="geheim", MQTT__PORT="x")
+    environ = {
+        "ENDPOINT_BRIDGE_MQTT__PASSWORD": "geheim",
+        "ENDPOINT_BRIDGE_MQTT__CLIENT_ID": "geheim",
+        "ENDPOINT_BRIDGE_REDIS__URL": "redis://ann:geheim@host:1/0?password=geheim&x=1",
+    }
+    settings, sources = load_with_sources(NOTHING, None, environ)
+    assert "geheim" not in repr(settings)
+    shown = effective(settings, sources)
+    assert "geheim" not in shown
+    assert tomllib.loads(shown)["redis"]["url"] == "redis://ann:(hidden)@host:1/0?password=(hidden)&x=1"
+    assert tomllib.loads(shown)["mqtt"]["password"] == "(hidden)"
+
+
+def test_what_is_in_force_can_be_read_again(tmp_path: Path) -> None:
+    settings, sources = load_with_sources(
+        written(tmp_path, 'name = "x"\n[[routes]]\nevent = "LampDimmedEvent"\naudience = ["self"]\n'), None, {}
+    )
+    shown = effective(settings, sources)
+    assert f'name = "x"  # {tmp_path / "bridge.toml"}' in shown
+    assert load_settings(written(tmp_path, shown), None, {}) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(None, "cannot be read (No such file or directory)"), ("= 1", "is not TOML"), ("\xff", "is not")],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, reason: str) -> None:
+    path = tmp_path / "bridge.toml"
+    if text is not None:
+        path.write_bytes(text.encode("latin-1"))
+    assert f"{path}: {reason}" in problems(path)
+
+
+def test_secrets_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    assert f"{tmp_path / 'none'}: cannot be read" in problems(NOTHING, tmp_path / "none")
+    (tmp_path / "mqtt.password").write_bytes(b"\xff")
+    (tmp_path / "redis.url").mkdir()
+    (tmp_path / "mqtt.passwort").write_text("geheim")
+    text = problems(NOTHING, tmp_path)
+    assert "mqtt.password: cannot be read as text" in text
+    assert "redis.url: cannot be read as text" in text
+    assert "mqtt.passwort: unknown setting; did you mean mqtt.password?" in text

@@ -1,0 +1,110 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bridge.settings import Settings
+
+
+def refused(**given: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(given)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "reason"),
+    [
+        ("user", "presence/users", "must hold {id} once each"),
+        ("user", "presence/{id}/{id}", "must hold {id} once each"),
+        ("user", "presence/{id}/{user}", "must hold {id} once each"),
+        ("user", "presence/u{id}", "stands for a whole level"),
+        ("user", "presence/{id", "stands for a whole level"),
+        ("user", "presence/+/{id}", "must not hold + or #"),
+        ("user", "presence/#/{id}", "must not hold + or #"),
+        ("user", "presence/\x00/{id}", "control characters"),
+        ("user", "$SYS/{id}", "must not start with $"),
+        ("user", "/presence/{id}", "empty topic level"),
+        ("user", "presence//{id}", "empty topic level"),
+        ("user", "", "empty topic level"),
+        ("user", "presence/{id}/", "must not end with a slash"),
+        ("client_rpc", "clients/rpc/{method}", "{user} and {method}"),
+        ("endpoint", "user/{user}", "must hold {endpoint}"),
+        ("endpoint", "user/{organization}/{endpoint}", "must hold {endpoint}"),
+        ("replies", "replies", "must end with a slash"),
+        ("replies", "replies/{user}/", "no placeholder"),
+        ("state", "bridge/state", "must hold {name}"),
+    ],
+)
+def test_a_bad_template_is_refused_with_its_reason(name: str, template: str, reason: str) -> None:
+    assert reason in refused(topics={name: template})
+
+
+@pytest.mark.parametrize("template", ["{endpoint}", "user/{user}/{endpoint}", "e/{endpoint}/x"])
+def test_the_endpoint_template_may_name_the_user(template: str) -> None:
+    assert Settings.model_validate({"topics": {"endpoint": template}}).topics.endpoint == template
+
+
+def test_inputs_must_not_match_the_same_topics() -> None:
+    assert "user and participant match the same topics" in refused(topics={"participant": "presence/users/{id}"})
+    assert "match the same topics" in refused(topics={"device": "presence/{id}/users"})
+    Settings.model_validate({"topics": {"device": "things/{id}"}})
+
+
+@pytest.mark.parametrize("prefix", ["", "{organization}/", "a/{organization}/b/", "site/"])
+def test_a_good_prefix(prefix: str) -> None:
+    assert Settings(prefix=prefix).prefix == prefix
+
+
+@pytest.mark.parametrize("prefix", ["a", "/", "a//", "+/", "#/", "{name}/", "x{organization}/", "$share/a/"])
+def test_a_bad_prefix(prefix: str) -> None:
+    refused(prefix=prefix)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "a b"},
+        {"name": "x" * 65},
+        {"default_organization": ""},
+        {"default_organization": "a/b"},
+        {"mqtt": {"receive_maximum": 0}},
+        {"mqtt": {"receive_maximum": 65536}},
+        {"mqtt": {"rpc_payload_limit_bytes": 1_048_576}},
+        {"redis": {"url": "http://host"}},
+        {"redis": {"url": "redis://host:port"}},
+        {"redis": {"key_prefix": "e{b}"}},
+        {"redis": {"timeout_seconds": 0}},
+        {"presence": {"lease_seconds": -1}},
+        {"sessions": {"session_hours": 0}},
+        {"endpoints": {"minimum_keep_alive_seconds": 60, "maximum_keep_alive_seconds": 59}},
+        {"endpoints": {"default_watch": ["lamp"]}},
+        {"endpoints": {"default_watch": ["device:"]}},
+        {"endpoints": {"default_watch": ["device:a/b"]}},
+        {"endpoints": {"default_watch": ["*"], "maximum_watch": 0}},
+        {"endpoints": {"id_policy": "loose"}},
+        {"endpoints": {"reminder_event": "reminderEvent"}},
+        {"endpoints": {"reminder_event": "A" * 124 + "Event"}},
+        {"routes": [{"event": "LampDimmedEvent"}, {"event": "LampDimmedEvent"}]},
+        {"routes": [{"event": "LampDimmedEvent", "audience": ["all"]}]},
+        {"unknown": 1},
+    ],
+)
+def test_bad_values(given: dict[str, Any]) -> None:
+    refused(**given)
+
+
+def test_an_unnamed_bridge_is_named_after_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "büro 1")
+    assert Settings().name == "b-ro-1"
+
+
+def test_tests_may_use_tiny_times() -> None:
+    settings = Settings.model_validate({"sessions": {"session_hours": 0.0001}, "endpoints": {"grace_seconds": 0.5}})
+    assert settings.sessions.session_hours == 0.0001
+    assert settings.endpoints.grace_seconds == 0.5
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().mqtt.port = 1  # type: ignore[misc]
