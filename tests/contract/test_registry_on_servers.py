@@ -111,6 +111,7 @@ async def test_flushed_data_bring_the_organization_back(real: OnRedis) -> None:
     assert real.client.smembers("eb:organizations") == {ORG}
 
 
+@pytest.mark.parametrize("real", ["valkey"], indirect=True)
 async def test_a_real_pause(real: OnRedis) -> None:
     await real.registry.tick()
     await asyncio.sleep(2.1)
