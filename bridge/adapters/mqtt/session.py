@@ -243,8 +243,12 @@ class Session(asyncio.Protocol, Broker):
         """Tell the listener, and let `run` go on."""
         number = self._connections
         if not self._reason:
-            cause = "" if exc is None else f": {exc!r}"
-            self._reason = f"The broker closed the connection without a word{cause}. Look into the broker's log."
+            cause = "" if exc is None else f" ({exc!r})"
+            # Mosquitto 2.0 sends no DISCONNECT to a client whose id another one takes.
+            self._reason = (
+                f"The broker closed the connection without a word{cause}: it stopped, or another client uses the "
+                "bridge's client id. Look into the broker's log."
+            )
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

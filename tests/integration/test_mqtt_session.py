@@ -1,0 +1,364 @@
+"""The session on a real Mosquitto, with paho as the judge of what arrived."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import mqtt5
+import pytest
+import uvloop
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from bridge.adapters.mqtt.connection import Publishes
+from bridge.adapters.mqtt.session import Session, SessionSettings
+from bridge.domain.values import Output, Receipt
+from tests.servers import MosquittoServer
+
+STATE = "bridge/test/state"
+
+
+class Line:
+    """A listener that keeps everything; it acknowledges at once where it is told to."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.acknowledging = False
+        self.publishes: list[mqtt5.PublishPacket] = []
+        self.receipts: list[Receipt] = []
+        self.connections: list[tuple[int, bool]] = []
+        self.subscribed_on = 0
+        self.confirmed_up_to = 0
+        self.reasons: list[str] = []
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [packet.payload for packet in self.publishes]
+
+    def connected(self, connection: int, session_present: bool) -> None:
+        self.connections.append((connection, session_present))
+        self.confirmed_up_to = 0
+
+    def subscribed(self, connection: int) -> None:
+        self.subscribed_on = connection
+
+    def received(self, publishes: Publishes) -> None:
+        self.publishes += [packet for packet, _ in publishes]
+        receipts = [receipt for _, receipt in publishes if receipt is not None]
+        self.receipts += receipts
+        if self.acknowledging and self.session is not None:
+            self.session.acknowledge(receipts)
+
+    def confirmed(self, connection: int, acknowledged: int) -> None:
+        assert connection == self.connections[-1][0]
+        self.confirmed_up_to = acknowledged
+
+    def disconnected(self, connection: int, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+class Judge:
+    """A paho client; its blocking calls are made in a thread."""
+
+    def __init__(self, port: int) -> None:
+        self.messages: list[MQTTMessage] = []
+        self._subscribed = threading.Event()
+        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client.on_message = lambda _client, _userdata, message: self.messages.append(message)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    async def subscribe(self, topic: str) -> None:
+        self._subscribed.clear()
+        self._client.subscribe(topic, qos=1)
+        assert await asyncio.to_thread(self._subscribed.wait, 5)
+
+    async def publish(self, topic: str, *payloads: bytes) -> None:
+        sent = [self._client.publish(topic, payload, qos=1) for payload in payloads]
+        await asyncio.to_thread(sent[-1].wait_for_publish, 5)
+
+    def payloads(self, topic: str) -> list[bytes]:
+        return [message.payload for message in self.messages if message.topic == topic]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@contextmanager
+def judging(server: MosquittoServer) -> Iterator[Judge]:
+    judge = Judge(server.port)
+    try:
+        yield judge
+    finally:
+        judge.close()
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[MosquittoServer]:
+    with MosquittoServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def judge(mosquitto: MosquittoServer) -> Iterator[Judge]:
+    with judging(mosquitto) as made:
+        yield made
+
+
+def settings(server: MosquittoServer, receive_maximum: int = 1000) -> SessionSettings:
+    return SessionSettings(
+        host="127.0.0.1",
+        port=server.port,
+        client_id="bridge-5f2c",
+        subscriptions=["presence/devices/+"],
+        state_topic=STATE,
+        receive_maximum=receive_maximum,
+        ping_interval_seconds=0.02,
+        backoff_shortest_seconds=0.05,
+        backoff_longest_seconds=0.05,
+    )
+
+
+@asynccontextmanager
+async def running(session: Session, line: Line) -> AsyncIterator[None]:
+    line.session = session
+    task = asyncio.create_task(session.run())
+    try:
+        await until(lambda: line.subscribed_on)
+        yield
+    finally:
+        await session.stop()
+        await asyncio.wait_for(task, 5)
+
+
+async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for lies in plain lists, which no event guards
+            await asyncio.sleep(0.005)
+
+
+async def test_inputs_are_received_acknowledged_and_confirmed(mosquitto: MosquittoServer, judge: Judge) -> None:
+    line = Line()
+    line.acknowledging = True
+    sent = [b"%d" % number for number in range(300)]
+    async with running(Session(settings(mosquitto), line), line):
+        await judge.publish("presence/devices/lamp", *sent)
+        await until(lambda: line.confirmed_up_to == 300)
+        assert line.payloads == sent
+        assert [receipt.number for receipt in line.receipts] == list(range(1, 301))
+    again = Line()
+    async with running(Session(settings(mosquitto), again), again):
+        assert again.connections == [(1, True)]
+        await judge.publish("presence/devices/lamp", b"last")
+        await until(lambda: again.publishes)
+        assert again.payloads == [b"last"]
+
+
+async def test_outputs_arrive_in_order_with_their_properties(mosquitto: MosquittoServer, judge: Judge) -> None:
+    await judge.subscribe("users/endpoints/+")
+    line, codes = Line(), []
+    session = Session(settings(mosquitto), line)
+    async with running(session, line):
+        session.publish(
+            [
+                Output("users/endpoints/ann1", b"x" * 200, 1, "e1"),
+                Output("users/endpoints/ann1", b"y", 0, "e2", redelivered=True),
+                Output("users/endpoints/ann1", b"z", 1, correlation=b"\x00\xff"),
+            ],
+            codes.append,
+        )
+        await until(lambda: codes and len(judge.messages) == 3)
+    assert codes == [[0, 0, 0]]
+    first, second, third = judge.messages
+    assert [message.payload for message in judge.messages] == [b"x" * 200, b"y", b"z"]
+    assert [message.qos for message in judge.messages] == [1, 0, 1]
+    assert {message.properties.ContentType for message in judge.messages} == {"application/json"}
+    assert first.properties.UserProperty == [("event-id", "e1")]
+    assert second.properties.UserProperty == [("event-id", "e2"), ("redelivered", "1")]
+    assert third.properties.CorrelationData == b"\x00\xff"
+
+
+async def test_the_publish_codes_of_the_broker_come_through(mosquitto: MosquittoServer, judge: Judge) -> None:
+    await judge.subscribe("heard")
+    line, codes = Line(), []
+    session = Session(settings(mosquitto), line)
+    async with running(session, line):
+        session.publish([Output("heard", b"{}"), Output("nobody/listens", b"{}")], codes.append)
+        await until(lambda: codes)
+    assert codes == [[0, 0x10]]
+
+
+@pytest.mark.parametrize(
+    "poison", [Output("a/+", b"{}"), Output("a\x01", b"{}"), Output("a", b"{}", 1, "e\x7f"), Output("a\uffff", b"{}")]
+)
+async def test_an_output_that_the_broker_would_punish_harms_no_other(
+    mosquitto: MosquittoServer, judge: Judge, poison: Output
+) -> None:
+    await judge.subscribe("out")
+    line, codes = Line(), []
+    session = Session(settings(mosquitto), line)
+    async with running(session, line):
+        session.publish([Output("out", b"1"), poison, Output("out", b"2")], codes.append)
+        await until(lambda: codes and len(judge.messages) == 2)
+    assert codes == [[0, 0x90, 0]]
+    assert line.connections == [(1, False)]
+
+
+async def test_birth_and_farewell_are_retained(mosquitto: MosquittoServer, judge: Judge) -> None:
+    line = Line()
+    async with running(Session(settings(mosquitto), line), line):
+        await until(lambda: line.confirmed_up_to >= 0)
+        await judge.subscribe("nothing/else")
+        await judge.subscribe(STATE)
+        await until(lambda: judge.messages)
+    await until(lambda: len(judge.messages) == 2)
+    assert judge.payloads(STATE) == [b"online", b"offline"]
+    assert judge.messages[0].retain
+    assert line.reasons == ["The bridge stops."]
+
+
+async def test_an_abrupt_end_makes_the_broker_say_offline(mosquitto: MosquittoServer, judge: Judge) -> None:
+    await judge.subscribe(STATE)
+    line = Line()
+    task = asyncio.create_task(Session(settings(mosquitto), line).run())
+    await until(lambda: judge.payloads(STATE) == [b"online"])
+    task.cancel()
+    await asyncio.wait([task])
+    await until(lambda: judge.payloads(STATE) == [b"online", b"offline"])
+
+
+async def restart_story(mosquitto: MosquittoServer) -> None:
+    line = Line()
+    session = Session(settings(mosquitto), line)
+    async with running(session, line):
+        with judging(mosquitto) as judge:
+            await judge.publish("presence/devices/lamp", b"1", b"2", b"3")
+        await until(lambda: len(line.publishes) == 3)
+        session.acknowledge([line.receipts[1]])  # not the first: its PUBACK must not leave
+        await asyncio.to_thread(mosquitto.restart)
+        await until(lambda: len(line.publishes) == 6 and line.subscribed_on == line.connections[-1][0] > 1)
+        assert line.connections[-1][1]
+        assert line.payloads[3:] == [b"1", b"2", b"3"]
+        assert all(packet.duplicate for packet in line.publishes[3:])
+        assert [packet.packet_id for packet in line.publishes[:3]] == [
+            packet.packet_id for packet in line.publishes[3:]
+        ]
+        assert [receipt.number for receipt in line.receipts[3:]] == [1, 2, 3]
+        session.acknowledge(line.receipts[:3])
+        session.acknowledge(line.receipts[3:])
+        await until(lambda: line.confirmed_up_to == 3)
+
+
+async def test_unacknowledged_inputs_come_again_after_a_restart_of_the_broker(mosquitto: MosquittoServer) -> None:
+    await restart_story(mosquitto)
+
+
+def test_the_same_holds_on_uvloop(mosquitto: MosquittoServer) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(restart_story(mosquitto))
+
+
+async def test_a_broker_that_takes_five_at_once_gets_500_in_order(tmp_path: Path) -> None:
+    with MosquittoServer(tmp_path, max_inflight_messages=5) as mosquitto, judging(mosquitto) as judge:
+        await judge.subscribe("out")
+        line, codes = Line(), []
+        session = Session(settings(mosquitto), line)
+        payloads = [b"%d" % number for number in range(500)]
+        async with running(session, line):
+            session.publish([Output("out", payload) for payload in payloads], codes.append)
+            await until(lambda: codes and len(judge.messages) == 500)
+        assert judge.payloads("out") == payloads
+        assert codes == [[0] * 500]
+        assert line.reasons == ["The bridge stops."]
+
+
+async def test_receive_maximum_bounds_what_is_not_acknowledged(mosquitto: MosquittoServer, judge: Judge) -> None:
+    line = Line()
+    session = Session(settings(mosquitto, receive_maximum=50), line)
+    sent = [b"%d" % number for number in range(400)]
+    async with running(session, line):
+        await judge.publish("presence/devices/lamp", *sent)
+        await until(lambda: len(line.publishes) >= 50)
+        line.confirmed_up_to = -1
+        await until(lambda: line.confirmed_up_to == 0)
+        assert len(line.publishes) == 50
+        line.acknowledging = True
+        session.acknowledge(line.receipts)
+        await until(lambda: line.confirmed_up_to == 400)
+        assert line.payloads == sent
+
+
+async def test_outputs_made_while_the_broker_is_away_are_delivered(mosquitto: MosquittoServer) -> None:
+    line, codes = Line(), []
+    session = Session(settings(mosquitto), line)
+    async with running(session, line):
+        await asyncio.to_thread(mosquitto.stop)
+        await until(lambda: line.reasons)
+        session.publish([Output("out", b"1"), Output("out", b"2", 0), Output("out", b"3")], codes.append)
+        await asyncio.sleep(0.1)
+        assert codes == []
+        await asyncio.to_thread(mosquitto.start)
+        await until(lambda: codes)
+        assert [len(batch) for batch in codes] == [3]
+
+
+async def test_outputs_lost_with_a_crashed_broker_are_published_anew(mosquitto: MosquittoServer) -> None:
+    line, codes = Line(), []
+    session = Session(settings(mosquitto), line)
+    async with running(session, line):
+        await until(lambda: line.confirmed_up_to >= 0)
+        mosquitto.freeze()
+        session.publish([Output("out", b"1"), Output("out", b"2")], codes.append)
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(mosquitto.kill)
+        await asyncio.to_thread(mosquitto.start)
+        await until(lambda: codes)
+        assert [len(batch) for batch in codes] == [2]
+        assert line.connections[-1][1] is False
+
+
+async def test_another_client_with_our_id_takes_over_and_we_come_back(mosquitto: MosquittoServer) -> None:
+    line = Line()
+    async with running(Session(settings(mosquitto), line), line):
+        thief = Client(CallbackAPIVersion.VERSION2, client_id="bridge-5f2c", protocol=MQTTProtocolVersion.MQTTv5)
+        thief.connect("127.0.0.1", mosquitto.port)
+        thief.loop_start()
+        await until(lambda: line.reasons)
+        thief.disconnect()
+        thief.loop_stop()
+        await until(lambda: line.subscribed_on > 1)
+    assert "another client uses the bridge's client id" in line.reasons[0]  # this broker sends no 0x8E
+
+
+class CountingSession(Session):
+    """Counts what its transport is asked to write."""
+
+    writes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        write = transport.write
+
+        def counted(data: bytes) -> None:
+            self.writes += 1
+            write(data)
+
+        transport.write = counted  # type: ignore[assignment, method-assign]
+        super().connection_made(transport)
+
+
+async def test_a_batch_leaves_in_one_write(mosquitto: MosquittoServer) -> None:
+    line, codes = Line(), []
+    session = CountingSession(settings(mosquitto), line)
+    async with running(session, line):
+        await until(lambda: line.confirmed_up_to >= 0)
+        before = session.writes
+        for _ in range(200):
+            session.publish([Output("out", b"{}" * 50, 1, "e")], codes.append)
+        await asyncio.sleep(0)
+        assert session.writes - before <= 1
+        await until(lambda: len(codes) == 200)
