@@ -7,14 +7,23 @@ import msgspec
 
 from bridge.domain.endpoints import timing
 from bridge.domain.ids import parse_key
-from bridge.domain.records import SCHEMA, Record, Session, Subject, Watchers
+from bridge.domain.records import (
+    EMPTY_SESSION,
+    EMPTY_SUBJECT,
+    EMPTY_WATCHERS,
+    SCHEMA,
+    Record,
+    Session,
+    Subject,
+    Watchers,
+)
 from bridge.domain.rules import Rules
 from bridge.domain.state import Entry, State
 from bridge.domain.subjects import is_online, lease_end
 from bridge.domain.values import Commit, Write
 
 _encode = msgspec.json.Encoder().encode
-_EMPTY: tuple[Record, ...] = (Subject(), Session(), Watchers())
+_EMPTY: dict[type[Record], Record] = {Subject: EMPTY_SUBJECT, Session: EMPTY_SESSION, Watchers: EMPTY_WATCHERS}
 
 
 def commit_of(state: State, token: str) -> Commit:
@@ -33,7 +42,7 @@ def commit_of(state: State, token: str) -> Commit:
 
 def _write(commit: Commit, key: str, entry: Entry, state: State) -> None:
     record = entry.record
-    if record in _EMPTY:
+    if record == _EMPTY[type(record)]:
         if entry.loaded_version:
             commit.writes.append(Write(key, entry.loaded_version, None))
         else:
@@ -47,6 +56,8 @@ def _write(commit: Commit, key: str, entry: Entry, state: State) -> None:
 
 
 def _index(commit: Commit, key: str, before: Subject, after: Subject, rules: Rules) -> None:
+    if before.connections is after.connections and before.sessions is after.sessions and not rules.from_endpoints:
+        return
     for index, was, now in (
         ("online", is_online(before, rules), is_online(after, rules)),
         ("busy", bool(before.sessions), bool(after.sessions)),

@@ -1,6 +1,7 @@
 """Ids and record keys: what is a safe id (DESIGN 4), and how ids become keys of the registry (DESIGN 6)."""
 
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -72,6 +73,8 @@ def new_endpoint_id(subject: str, random: str) -> str:
     return bound if "~" not in subject and is_endpoint_id(bound) else random
 
 
+# One event asks for its subject's key half a dozen times on its way; the cache need only span a batch.
+@lru_cache(maxsize=16_384)
 def subject_key(kind: Kind, subject: str) -> str:
     """Return the record key of a subject, ``user:ann``."""
     return f"{kind}:{subject.translate(_KEY_ESCAPES)}"

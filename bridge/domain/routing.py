@@ -10,6 +10,7 @@ import msgspec
 
 from bridge.domain.events import Event
 from bridge.domain.ids import Ref, parse_subject_key, subject_key
+from bridge.domain.records import EMPTY_SUBJECT, Subject
 from bridge.domain.state import State
 from bridge.domain.topics import EndpointTopics
 from bridge.domain.values import Output
@@ -64,49 +65,47 @@ DEFAULT_ROUTES: dict[str, Route] = {
 
 # Endpoint id -> its owner's id; a dict, so that an endpoint meant by two words is told once, in a stable order.
 _Targets = dict[str, str]
+# What an audience word means, given the emission and the record of its subject (the empty one where it has none).
+_Word = Callable[[Emission, Subject, State, _Targets], None]
 
 
-def _self(emission: Emission, state: State, targets: _Targets) -> None:
+def _self(emission: Emission, subject: Subject, _: State, targets: _Targets) -> None:
     if emission.subject is not None:
-        subject = emission.subject
-        for endpoint in state.subject(*subject).endpoints:
-            targets[endpoint] = subject.id
+        for endpoint in subject.endpoints:
+            targets[endpoint] = emission.subject.id
 
 
-def _endpoint(emission: Emission, _: State, targets: _Targets) -> None:
+def _endpoint(emission: Emission, _: Subject, __: State, targets: _Targets) -> None:
     if emission.endpoint is not None:
         targets[emission.endpoint[0]] = emission.endpoint[1]
 
 
-def _others(emission: Emission, state: State, targets: _Targets) -> None:
+def _others(emission: Emission, subject: Subject, _: State, targets: _Targets) -> None:
     if emission.subject is not None and emission.endpoint is not None:
-        subject = emission.subject
-        for endpoint in state.subject(*subject).endpoints:
+        for endpoint in subject.endpoints:
             if endpoint != emission.endpoint[0]:
-                targets[endpoint] = subject.id
+                targets[endpoint] = emission.subject.id
 
 
-def _watchers(emission: Emission, state: State, targets: _Targets) -> None:
+def _watchers(emission: Emission, subject: Subject, state: State, targets: _Targets) -> None:
     if emission.subject is None:
         return
-    wildcards = state.watchers().names
-    for watching in (
-        state.subject(*emission.subject).watchers,
-        wildcards.get(f"{emission.subject.kind}:*"),
-        wildcards.get("*"),
-    ):
+    wide = state.watchers().names
+    if not wide and not subject.watchers:
+        return
+    for watching in (subject.watchers, wide.get(f"{emission.subject.kind}:*"), wide.get("*")):
         if watching:
             for endpoint, owner in watching.items():
                 targets[endpoint] = parse_subject_key(owner).id
 
 
-def _session(emission: Emission, state: State, targets: _Targets) -> None:
+def _session(emission: Emission, subject: Subject, state: State, targets: _Targets) -> None:
     if emission.members is not None:
         _tell(emission.members, state, targets)
         return
-    sessions: dict[str, None] = {}
-    if emission.subject is not None:
-        sessions.update(dict.fromkeys(state.subject(*emission.subject).sessions))
+    if not subject.sessions and emission.session is None:
+        return
+    sessions = dict.fromkeys(subject.sessions)
     if emission.session is not None:
         sessions[emission.session] = None
     for session in sessions:
@@ -120,7 +119,7 @@ def _tell(members: Iterable[Ref], state: State, targets: _Targets) -> None:
             targets[endpoint] = member.id
 
 
-AUDIENCE: dict[str, Callable[[Emission, State, _Targets], None]] = {
+AUDIENCE: dict[str, _Word] = {
     "self": _self,
     "endpoint": _endpoint,
     "others": _others,
@@ -177,9 +176,10 @@ class Router:
         else:
             event_type, event_id = type(event).__name__, event.id
         words, qos = self._routes[event_type]
+        subject = EMPTY_SUBJECT if emission.subject is None else state.subject(*emission.subject)
         targets: _Targets = {}
         for word in words:
-            word(emission, state, targets)
+            word(emission, subject, state, targets)
         if not targets:
             return
         payload = self._encoder.encode(event)

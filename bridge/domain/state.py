@@ -5,6 +5,7 @@ again, so that a refused command changes nothing. Reading what is not loaded rai
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -202,26 +203,25 @@ class State:
             self.entries[key] = entry
         return entry
 
-    def _record(self, key: str) -> Record:
+    def _record(self, key: str) -> Any:
         changed = self._overlay.get(key)
-        return changed[0] if changed is not None else self.entry(key).record
+        if changed is not None:
+            return changed[0]
+        return (self.entries.get(key) or self.entry(key)).record
 
     def subject(self, kind: Kind, subject: str) -> Subject:
         """Return a subject's record; the empty one where it is unknown."""
-        record = self._record(subject_key(kind, subject))
-        assert isinstance(record, Subject)
+        record: Subject = self._record(subject_key(kind, subject))
         return record
 
     def session(self, session: str) -> Session:
         """Return a session's record; the empty one where it is unknown."""
-        record = self._record(session_key(session))
-        assert isinstance(record, Session)
+        record: Session = self._record(session_key(session))
         return record
 
     def watchers(self) -> Watchers:
         """Return who watches whole kinds, or everything."""
-        record = self._record(WATCHERS_KEY)
-        assert isinstance(record, Watchers)
+        record: Watchers = self._record(WATCHERS_KEY)
         return record
 
     def require(self, keys: list[str]) -> None:
