@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 from bridge.demo.actor import Actor
 
 PHONE, LAPTOP, TABLET = "ann-phone", "bob-laptop", "ann-tablet"
-BOTH = (PHONE, LAPTOP)
+BOTH = (PHONE, LAPTOP)  # the device is no "lamp": that one is for the commands to try by hand meanwhile
 USERS = {PHONE: "ann", LAPTOP: "bob", TABLET: "ann"}
 KEEP_ALIVE_SECONDS = 15
 KEEPALIVE_EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
-PAUSE_SECONDS = 0.6
+PAUSE_SECONDS = 0.6  # after each chapter, for eyes; less where the time is short
 REST_SECONDS = 4.0
-ROUND_SECONDS = 14.0
+ROUND_SECONDS = 14.0  # one round with its pauses, with something to spare
+BARE_ROUND_SECONDS = 7.0  # without them
 
 Event = Mapping[str, Any]
 
@@ -63,7 +64,7 @@ class Story:
         self.rounds = 0
         self.expected = 0
         self.session = ""
-        self._port = port
+        self.port = port
         self._say = say
         self._ended = ended
         self._end = end
@@ -72,6 +73,7 @@ class Story:
         self._seen: set[tuple[str, str]] = set()
         self._heard = threading.Condition()
         self._keepalives_at = 0.0
+        self._pause = max(0.0, min(PAUSE_SECONDS, (end - time.monotonic() - BARE_ROUND_SECONDS) / len(CHAPTERS)))
         self._thread = threading.Thread(target=self._play, name="story", daemon=True)
         self.service = Actor("service", port)
         self.lamp: Actor | None = None
@@ -114,9 +116,10 @@ class Story:
                 self._say(f"The story breaks off: {error}")
 
     def _play_round(self) -> None:
+        if not self.rounds:
+            clean_up(self)
         self.session = f"standup-{secrets.token_hex(3)}"
         self._seen.clear()
-        clean_up(self)
         for chapter in CHAPTERS:
             if self._ended.is_set():
                 return
@@ -132,7 +135,7 @@ class Story:
                 self._missing += map(str, late)
                 for one in late:
                     self._say(f"{'':14}missing: {one}")
-            self._wait(PAUSE_SECONDS)
+            self._wait(self._pause)
         self.rounds += 1
 
     def _wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
@@ -156,7 +159,8 @@ class Story:
             found = next((one for one in self._open if one.fits(endpoint, event)), None)
             if found:
                 self._open.remove(found)
-            self._say(f"{event['timestamp'][11:23]}  {endpoint:<10}  {event['type']:<34}  {in_words(event)}")
+            if self.session:  # else it is still cleaning up
+                self._say(f"{event['timestamp'][11:23]}  {endpoint:<10}  {event['type']:<34}  {in_words(event)}")
             self._heard.notify_all()
 
 
@@ -200,12 +204,11 @@ def clean_up(story: Story) -> None:
         for session in story.service.ask("sessions_of", kind="user", uuid=user):
             story.service.tell(f"sessions/{session}", {"type": "StopSessionEvent", "sessionUuid": session})
         story.service.tell(f"presence/users/{user}", "offline")
-    story.service.tell("presence/devices/lamp", "offline")
+    story.service.tell("presence/devices/desk-lamp", "offline")
     for endpoint in story.endpoints:
         held = story.service.ask("list_endpoints", userId=USERS[endpoint])
         if endpoint in [view["id"] for view in held]:
             story.service.ask("unregister_endpoint", userEndpointId=endpoint)
-    story._say("")
 
 
 def sign_in(story: Story) -> None:
@@ -223,8 +226,10 @@ def come_online(story: Story) -> None:
 
 def lamp_on(story: Story) -> None:
     """The lamp connects with a last will and says that it is there."""
-    story.lamp = Actor("lamp", story._port, will=("presence/devices/lamp", "offline"))
-    story.lamp.tell("presence/devices/lamp", {"type": "DEVICE_CONNECTED", "deviceUuid": "lamp", "deviceName": "Lamp"})
+    story.lamp = Actor("desk-lamp", story.port, will=("presence/devices/desk-lamp", "offline"))
+    story.lamp.tell(
+        "presence/devices/desk-lamp", {"type": "DEVICE_CONNECTED", "deviceUuid": "desk-lamp", "deviceName": "Desk lamp"}
+    )
 
 
 def lamp_dies(story: Story) -> None:
@@ -257,12 +262,12 @@ CHAPTERS = (
     Chapter(
         "The lamp is switched on.",
         lamp_on,
-        _to(BOTH, "DevicePresenceChangedEvent", uuid="lamp", online=True, cause="connected"),
+        _to(BOTH, "DevicePresenceChangedEvent", uuid="desk-lamp", online=True, cause="connected"),
     ),
     Chapter(
         "The lamp publishes its status.",
-        lambda story: story.lamp.tell("presence/devices/lamp/status", {"brightness": 80}) if story.lamp else None,
-        _to(BOTH, "DeviceStatusChangedEvent", uuid="lamp", status={"brightness": 80}),
+        lambda story: story.lamp.tell("presence/devices/desk-lamp/status", {"brightness": 80}) if story.lamp else None,
+        _to(BOTH, "DeviceStatusChangedEvent", uuid="desk-lamp", status={"brightness": 80}),
     ),
     Chapter(
         "A service starts a call: Ann invites Bob.",
@@ -309,7 +314,7 @@ CHAPTERS = (
     Chapter(
         "The lamp loses its power: its connection breaks without a word.",
         lamp_dies,
-        _to(BOTH, "DevicePresenceChangedEvent", uuid="lamp", online=False, cause="disconnected"),
+        _to(BOTH, "DevicePresenceChangedEvent", uuid="desk-lamp", online=False, cause="disconnected"),
     ),
     Chapter(
         "Ann and Bob go offline.",

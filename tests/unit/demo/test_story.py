@@ -80,7 +80,7 @@ def test_nothing_is_missing_where_all_is_heard(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_is_not_heard_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     _, missing, lines = played(PerfectWorld(silent_about="DeviceStatusChangedEvent"), monkeypatch)
-    status = 'DeviceStatusChangedEvent {"uuid": "lamp", "status": {"brightness": 80}}'
+    status = 'DeviceStatusChangedEvent {"uuid": "desk-lamp", "status": {"brightness": 80}}'
     assert missing == [f"{endpoint}: {status}" for endpoint in BOTH]
     assert f"{'':14}missing: {missing[0]}" in lines
 
