@@ -45,7 +45,7 @@ class Stopped(Exception):
     """The line was asked to stop while it waited for Redis. What it had in hand comes again after the next start."""
 
 
-class Item:
+class Item(msgspec.Struct, eq=False, gc=False):
     """One input's commands on their way through the line.
 
     Attributes:
@@ -56,21 +56,11 @@ class Item:
         source: topic and payload size in bytes, for the report of a rejection.
     """
 
-    __slots__ = ("commands", "held", "organization", "reply", "source")
-
-    def __init__(
-        self,
-        organization: str,
-        commands: Sequence[Command],
-        reply: Reply | None = None,
-        held: Held | None = None,
-        source: tuple[str, int] = ("", 0),
-    ) -> None:
-        self.organization = organization
-        self.commands = commands
-        self.reply = reply
-        self.held = held
-        self.source = source
+    organization: str
+    commands: Sequence[Command]
+    reply: Reply | None = None
+    held: Held | None = None
+    source: tuple[str, int] = ("", 0)
 
 
 class _Part:
@@ -256,10 +246,10 @@ class Line:
                 return None
         source = (topic, len(payload))
         try:
-            organization, commands, reply = self._intake.decode(_input(packet, topic, payload))
+            decoded = self._intake.decode(_input(packet, topic, payload))
         except Refusal as refusal:
             return Item(self._default_organization, (Reject(refusal.code, refusal.message),), held=held, source=source)
-        return Item(organization, commands, reply, held, source)
+        return Item(decoded.organization, decoded.commands, decoded.reply, held, source)
 
     def _hold(self, receipt: Receipt, topic: str, payload: bytes, is_duplicate: bool) -> Held | None:
         return self._settlement.hold(receipt, zlib.crc32(payload, zlib.crc32(topic.encode())), is_duplicate)

@@ -8,21 +8,20 @@ journal entry is deleted when the broker has surely seen the PUBACKs of its inpu
 from collections import Counter, deque
 from collections.abc import Iterable
 
+import msgspec
+
 from bridge.domain.values import Receipt
 from bridge.ports import Broker
 
 
-class Held:
+class Held(msgspec.Struct, eq=False, gc=False):
     """One QoS 1 input: its identity, its latest delivery, and how many parts of its work are not settled yet."""
 
-    __slots__ = ("digest", "done", "packet_id", "receipt", "waiting")
-
-    def __init__(self, packet_id: int, digest: int, receipt: Receipt | None) -> None:
-        self.packet_id = packet_id
-        self.digest = digest
-        self.receipt = receipt
-        self.waiting = 1
-        self.done = False
+    packet_id: int
+    digest: int
+    receipt: Receipt | None
+    waiting: int = 1
+    done: bool = False
 
 
 class Group:

@@ -25,6 +25,7 @@ class Ref(NamedTuple):
     id: str
 
 
+@lru_cache(maxsize=16_384)
 def is_id(text: str) -> bool:
     """Tell whether ``text`` is a safe id: 1..128 characters, no ``+ # /``, no control characters, no leading ``$``."""
     if not 0 < len(text) <= MAXIMUM_ID_LENGTH or text[0] == "$" or "/" in text or "+" in text or "#" in text:
@@ -73,7 +74,7 @@ def new_endpoint_id(subject: str, random: str) -> str:
     return bound if "~" not in subject and is_endpoint_id(bound) else random
 
 
-# One event asks for its subject's key half a dozen times on its way; the cache need only span a batch.
+# One event asks for its subject's key half a dozen times on its way.
 @lru_cache(maxsize=16_384)
 def subject_key(kind: Kind, subject: str) -> str:
     """Return the record key of a subject, ``user:ann``."""

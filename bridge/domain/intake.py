@@ -4,7 +4,7 @@ An RPC with a valid response topic is always answered, also one that cannot be r
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import msgspec
@@ -33,7 +33,7 @@ class Reply(NamedTuple):
     correlation: bytes | None
 
 
-class Decoded(NamedTuple):
+class Decoded(msgspec.Struct, frozen=True, gc=False):
     """What one input asks for, and of whom; ``reply`` None where nobody waits for an answer."""
 
     organization: str
@@ -74,7 +74,8 @@ class Intake:
         limits: Limits,
         new_random: Callable[[], str],
     ) -> None:
-        self._match = topics.match
+        # Publishers repeat their topics; a miss costs little more than no cache.
+        self._match = lru_cache(maxsize=16_384)(topics.match)
         self._endpoint_topics = endpoint_topics
         self._rules = rules
         self._rpc_bytes = limits.rpc_bytes

@@ -17,7 +17,7 @@ from bridge.domain.values import Output
 from bridge.errors import ConfigError
 
 
-class Emission(NamedTuple):
+class Emission(msgspec.Struct, frozen=True, gc=False):
     """An event and what its audience words stand for.
 
     Attributes:

@@ -84,14 +84,13 @@ class CorruptRecord(Exception):
         self.key = key
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False, gc=False):
     """One record in the unit of work: as loaded (version 0, empty record: absent) and as it now stands."""
 
-    __slots__ = ("loaded", "loaded_version", "record", "version")
-
-    def __init__(self, record: Record, version: int) -> None:
-        self.loaded = self.record = record
-        self.loaded_version = self.version = version
+    loaded: Record
+    loaded_version: int
+    record: Record
+    version: int
 
 
 class State:
@@ -197,9 +196,10 @@ class State:
             noun = key.partition(":")[0]
             if raw is None:
                 empty = EMPTY_SESSION if noun == "session" else EMPTY_WATCHERS if noun == "watchers" else EMPTY_SUBJECT
-                entry = Entry(empty, 0)
+                entry = Entry(empty, 0, empty, 0)
             else:
-                entry = Entry(*_decode(key, noun, raw))
+                record, version = _decode(key, noun, raw)
+                entry = Entry(record, version, record, version)
             self.entries[key] = entry
         return entry
 

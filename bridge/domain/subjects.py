@@ -128,7 +128,7 @@ def _take_status(state: State, ref: Ref, status: msgspec.Raw, time_ms: int, time
     if subject.status is not NO_STATUS:
         if time_ms < subject.status_ms:
             return []
-        if bytes(subject.status) == bytes(status):
+        if subject.status == status:
             if time_ms != subject.status_ms:
                 state.save_subject(ref, replace(subject, status_ms=time_ms, status_timestamp=timestamp))
             return []
