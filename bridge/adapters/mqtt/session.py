@@ -254,10 +254,10 @@ class Session(asyncio.Protocol, Broker):
             self._timer = None
         self._transport = None
         self._connection = None
-        if self._announced:
-            self._listener.disconnected(number, self._reason)
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
+        if self._announced:
+            self._listener.disconnected(number, self._reason)
 
     def pause_writing(self) -> None:
         """Hold PUBACKs and outputs back; reading goes on."""

@@ -1,7 +1,7 @@
 """The session against a broker of a few lines, which says exactly what a test wants to hear about."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import cast
@@ -28,7 +28,8 @@ from mqtt5 import (
 from bridge.adapters.mqtt import session as session_module
 from bridge.adapters.mqtt.connection import Publishes
 from bridge.adapters.mqtt.session import Session, SessionSettings
-from bridge.domain.values import Output, Receipt
+from bridge.domain.values import Output
+from tests.unit.adapters.mqtt.scripted import Broker, Heard, until
 
 SETTINGS = SessionSettings(
     host="127.0.0.1",
@@ -40,94 +41,6 @@ SETTINGS = SessionSettings(
     backoff_shortest_seconds=0.01,
     backoff_longest_seconds=0.02,
 )
-
-
-class Heard:
-    """A listener that writes down what it hears."""
-
-    def __init__(self) -> None:
-        self.story: list[tuple[object, ...]] = []
-        self.receipts: list[Receipt] = []
-
-    def connected(self, connection: int, session_present: bool) -> None:
-        self.story.append(("connected", connection, session_present))
-
-    def subscribed(self, connection: int) -> None:
-        self.story.append(("subscribed", connection))
-
-    def received(self, publishes: Publishes) -> None:
-        self.story.append(("received", *(packet.payload for packet, _ in publishes)))
-        self.receipts += [receipt for _, receipt in publishes if receipt is not None]
-
-    def confirmed(self, connection: int, acknowledged: int) -> None:
-        self.story.append(("confirmed", connection, acknowledged))
-
-    def disconnected(self, connection: int, reason: str) -> None:
-        self.story.append(("disconnected", connection, reason))
-
-    def words(self) -> list[object]:
-        return [line[0] for line in self.story]
-
-
-class Broker:
-    """Answers CONNECT, SUBSCRIBE, PUBLISH and PINGREQ as far as it is told to, and keeps every packet it got."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.connections = 0
-        self.packets: list[mqtt5.Packet] = []
-        self.connack = ConnAckPacket().write()
-        self.suback = SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
-        self.silent: tuple[type, ...] = ()
-        self.writer: asyncio.StreamWriter | None = None
-
-    def say(self, data: bytes) -> None:
-        assert self.writer is not None
-        self.writer.write(data)
-
-    def publish(self, *payloads: bytes) -> None:
-        self.say(
-            b"".join(
-                PublishPacket("presence/a", payload, qos=QoS.AT_LEAST_ONCE, packet_id=number).write()
-                for number, payload in enumerate(payloads, 1)
-            )
-        )
-
-    def got(self, kind: type) -> list[mqtt5.Packet]:
-        return [packet for packet in self.packets if isinstance(packet, kind)]
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self.writer = writer
-        data = b""
-        try:
-            while more := await reader.read(1 << 16):
-                data += more
-                while data:
-                    try:
-                        packet, used = mqtt5.read(memoryview(data))
-                    except IndexError:
-                        break
-                    data = data[used:]
-                    self.packets.append(packet)
-                    if not isinstance(packet, self.silent):
-                        writer.write(self.answer(packet))
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    def answer(self, packet: mqtt5.Packet) -> bytes:
-        match packet:
-            case ConnectPacket():
-                return self.connack
-            case SubscribePacket():
-                return SubAckPacket(packet.packet_id, [self.suback]).write()
-            case PublishPacket() if packet.packet_id is not None:
-                return PubAckPacket(packet.packet_id).write()
-            case PingReqPacket():
-                return PingRespPacket().write()
-        return b""
 
 
 @pytest.fixture
@@ -153,12 +66,6 @@ async def running(broker: Broker, settings: SessionSettings = SETTINGS) -> Async
     finally:
         await session.stop()
         await asyncio.wait_for(task, 5)
-
-
-async def until(condition: Callable[[], object], seconds: float = 5) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for lies in plain lists, which no event guards
-            await asyncio.sleep(0.002)
 
 
 @contextmanager
@@ -444,6 +351,27 @@ async def test_a_cancelled_run_cuts_the_connection_without_a_disconnect(broker: 
         await task
     assert heard.words()[-1] == "disconnected"
     assert broker.got(DisconnectPacket) == []
+
+
+async def test_a_listener_that_fails_costs_one_connection_and_no_more(broker: Broker) -> None:
+    class Faulty(Heard):
+        def received(self, publishes: Publishes) -> None:
+            super().received(publishes)
+            raise RuntimeError("a fault of the line")
+
+        def disconnected(self, connection: int, reason: str) -> None:
+            super().disconnected(connection, reason)
+            raise RuntimeError("another")
+
+    heard = Faulty()
+    session = Session(replace(SETTINGS, port=broker.port), heard)
+    task = asyncio.create_task(session.run())
+    await ready(heard)
+    broker.publish(b"a")
+    await until(lambda: ("subscribed", 2) in heard.story)
+    assert any("a fault of the line" in str(line) for line in heard.story)
+    await session.stop()
+    await asyncio.wait_for(task, 5)
 
 
 async def test_another_client_with_our_id_is_named_in_the_log(broker: Broker) -> None:
