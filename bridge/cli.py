@@ -65,7 +65,11 @@ def run(config: ConfigOption = None, secrets: SecretsOption = None) -> None:
 def demo(
     for_seconds: Annotated[
         float | None,
-        typer.Option("--for", min=1, help="End after so many seconds; exit code 0 only if every event came."),
+        typer.Option(
+            "--for",
+            min=1,
+            help="End after so many seconds, but not within the first story; exit code 0 only if every event came.",
+        ),
     ] = None,
     story: Annotated[bool, typer.Option("--demo/--no-demo", help="Play the story, or run the stack alone.")] = True,
     data: Annotated[
