@@ -1,0 +1,24 @@
+"""One stack for all tests that neither restart nor configure it."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+
+from tests.integration.stack import Stack, stack
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with stack(tmp_path_factory.mktemp("shared")) as found:
+        yield found
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def fresh() -> Callable[[str], str]:
+    """Makes ids that no other test has: ``fresh("ann")`` -> ``ann-7``, the same number within one test."""
+    number = next(_numbers)
+    return lambda name: f"{name}-{number}"
