@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import mqtt5
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mqtt5 import ConnAckPacket, ConnectPacket, PingRespPacket, PubAckPacket, PublishPacket, QoS, SubAckPacket
 
@@ -31,7 +31,11 @@ publishes = st.builds(
 )
 pubacks = st.integers(1, 12).map(lambda packet_id: PubAckPacket(packet_id).write())
 pings = st.just(PingRespPacket().write())
-streams = st.lists(publishes | pubacks | pings | st.just(MALFORMED), max_size=12).map(b"".join)
+packets = publishes | pubacks | pings | st.just(MALFORMED)
+streams = st.lists(packets, max_size=12).map(b"".join)
+short_streams = st.lists(packets, max_size=4).map(b"".join)
+
+unhurried = settings(deadline=None)  # a busy machine is no fault
 
 
 def connection() -> Connection:
@@ -58,6 +62,7 @@ def facts(events: list[Event]) -> list[object]:
     return sorted(said, key=lambda fact: isinstance(fact, list))
 
 
+@unhurried
 @given(streams, st.lists(st.integers(0, 4000), max_size=20))
 def test_any_cuts_give_the_same_events(stream: bytes, cuts: list[int]) -> None:
     whole = connection().receive(stream)
@@ -67,7 +72,8 @@ def test_any_cuts_give_the_same_events(stream: bytes, cuts: list[int]) -> None:
     assert facts([event for piece in pieces for event in made.receive(piece)]) == facts(whole)
 
 
-@given(streams)
+@settings(unhurried, max_examples=40)
+@given(short_streams)
 def test_every_prefix_waits_for_the_rest(stream: bytes) -> None:
     whole = facts(connection().receive(stream))
     for end in range(len(stream)):
@@ -77,6 +83,7 @@ def test_every_prefix_waits_for_the_rest(stream: bytes) -> None:
 
 # A topic that is not UTF-8 makes the codec panic, and the interpreter report the exception that it lost.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@unhurried
 @given(st.binary(max_size=200), st.booleans())
 def test_random_bytes_bring_out_nothing_but_events(data: bytes, connected: bool) -> None:
     made = connection() if connected else Connection(1, ConnectPacket("b"), [mqtt5.TopicFilter("#")], Outbox())
@@ -90,6 +97,7 @@ def test_random_bytes_bring_out_nothing_but_events(data: bytes, connected: bool)
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"], exclude_characters="+#"), max_size=300)
 
 
+@unhurried
 @given(
     st.builds(
         Output,
@@ -123,6 +131,7 @@ def test_every_output_reads_back_as_it_was(output: Output, packet_id: int, dupli
     assert packet.user_properties == expected + [("redelivered", "1")] * output.redelivered
 
 
+@unhurried
 @given(
     st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="+#"), min_size=1, max_size=260),
     st.binary(max_size=300),

@@ -292,19 +292,14 @@ class Connection:
         return Subscribed()
 
     def _incomplete(self, data: bytes, offset: int) -> Ended | None:
-        # The codec says "not enough bytes" before it looks at the content; the size is known after a few bytes.
+        # How much is to come stands in the first bytes (section 2.1.4): what is too large is not waited for.
         size = 0
         for place, byte in enumerate(data[offset + 1 : offset + 5]):
             size |= (byte & 127) << 7 * place
+            if byte < 128 and size + place + 2 > self._largest_bytes:
+                return self._too_large(size + place + 2)
             if byte < 128:
-                size += place + 2
                 break
-        else:
-            size = 0
-        if size > self._largest_bytes:
-            return self._too_large(size)
-        if size and len(data) - offset >= size:
-            return self._malformed("a field is longer than its packet")
         self._unread = data[offset:]
         return None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import mqtt5
 from mqtt5 import (
@@ -18,7 +19,9 @@ from mqtt5 import (
 )
 
 from bridge.adapters.mqtt.connection import Publishes
-from bridge.domain.values import Receipt
+
+if TYPE_CHECKING:
+    from bridge.domain.values import Receipt
 
 
 class Heard:

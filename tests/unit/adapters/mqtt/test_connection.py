@@ -296,6 +296,16 @@ def test_the_receive_maximum_of_the_broker_is_honoured() -> None:
     assert sum(isinstance(packet, PublishPacket) for packet in written(made)) == 2
 
 
+def test_the_largest_packet_that_the_broker_takes_is_honoured() -> None:
+    outbox = Outbox()
+    settled: list[list[int]] = []
+    outbox.add([Output("t", b"x" * 200)], settled.append)
+    made = connection(outbox)
+    made.receive(ConnAckPacket(max_packet_size=100).write())
+    (batch,) = made.take([])
+    assert batch.codes == [0x95]
+
+
 # Faults.
 
 
@@ -330,6 +340,20 @@ def test_a_packet_larger_than_allowed_ends_the_connection(split: int) -> None:
     events = made.receive(packet[:split]) + made.receive(packet[split:])
     assert "1109 bytes where 1000 are allowed" in the_end(events)
     assert farewell(made) == DisconnectReasonCode.PACKET_TOO_LARGE
+
+
+def test_a_packet_that_will_be_too_large_is_not_waited_for() -> None:
+    made = ready()
+    assert made.receive(b"\x30\xe6") == []
+    assert "1000 are allowed" in the_end(made.receive(b"\x07"))
+
+
+def test_a_packet_of_the_largest_size_is_taken() -> None:
+    made = ready()
+    packet = publish(1, b"x" * 991)
+    assert len(packet) == 1000
+    assert made.receive(packet[:500]) == []
+    assert [type(event) for event in made.receive(packet[500:])] == [Received]
 
 
 def test_the_brokers_reason_is_told_with_its_remedy() -> None:
