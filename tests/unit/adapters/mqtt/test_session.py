@@ -106,10 +106,13 @@ async def test_connect_carries_will_session_and_limits(broker: Broker) -> None:
     assert not topic_filter.no_local
 
 
-async def test_birth_and_farewell(broker: Broker) -> None:
-    async with running(broker) as (_, heard):
-        await ready(heard)
-        await until(lambda: broker.got(PublishPacket))
+async def test_birth_and_farewell(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_FAREWELL_SECONDS", 3600)  # the farewell's PUBACK ends the wait
+    with logged() as lines:
+        async with running(broker) as (_, heard):
+            await ready(heard)
+            await until(lambda: broker.got(PublishPacket))
+    assert lines == [f"Connected to the broker at 127.0.0.1:{broker.port} and subscribed."]
     states = cast("list[PublishPacket]", broker.got(PublishPacket))
     assert [(packet.payload, packet.retain) for packet in states] == [(b"online", True), (b"offline", True)]
     last = broker.packets[-1]
