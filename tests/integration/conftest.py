@@ -14,6 +14,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Many organizations by prefix, topics that name the user, Valkey, and the narrowest window."""
+    with stack(
+        tmp_path_factory.mktemp("tenants"),
+        hears=("+/user/#", "+/bridge/#"),
+        flavour="valkey",
+        PREFIX="{organization}/",
+        TOPICS__ENDPOINT="user/{user}/{endpoint}",
+        MQTT__RECEIVE_MAXIMUM="10",
+    ) as found:
+        yield found
+
+
 _numbers = count(1)
 
 

@@ -1,14 +1,13 @@
 """Every behaviour case of presence and sessions through the real broker, each in an organization of its own."""
 
 import json
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.stack import Client, Stack, stack
+from tests.integration.stack import Client, Stack
 
 CASES = [
     json.loads(line)
@@ -21,13 +20,6 @@ PRESENCE = {
     "DeviceEvent": ("devices", "deviceUuid"),
 }
 _organizations = count(1)
-
-
-@pytest.fixture(scope="module")
-def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    hears = ("+/users/endpoints/+", "+/bridge/#")
-    with stack(tmp_path_factory.mktemp("cases"), hears=hears, flavour="valkey", PREFIX="{organization}/") as found:
-        yield found
 
 
 def _plain(step: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +64,7 @@ def _play(step: dict[str, Any], world: Client, organization: str, form: Any) -> 
 @pytest.mark.parametrize("form", [_plain, _wrapped, _snake], ids=["plain", "wrapped", "snake"])
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_case(case: dict[str, Any], form: Any, tenants: Stack) -> None:
-    organization = f"org-{next(_organizations)}"
+    organization = f"case-{next(_organizations)}"
     caller = tenants.client(prefix=f"{organization}/")
     mark = tenants.world.mark()
     for step in case["inputs"]:
