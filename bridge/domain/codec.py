@@ -155,7 +155,12 @@ def decode_presence(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Comm
     if payload in (b"online", b"offline"):
         return [ReportPresence(kind, subject, payload == b"online", inbound.connection, retained=inbound.retained)]
     _check_text(payload)
-    event = read_json(_PRESENCE_DECODERS[kind].decode, payload)
+    try:
+        event = read_json(_PRESENCE_DECODERS[kind].decode, payload)
+    except Refusal as refusal:
+        if refusal.code == "invalid_field":
+            check_depth(payload)  # the fault to name first; what is taken needs no look, nothing of the rest is kept
+        raise
     if event.message:
         event = read_json(_PRESENCE_DECODERS[kind].decode, event.message)
     time_ms = _time(event.header, event.timestamp)
