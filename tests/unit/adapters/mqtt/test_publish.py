@@ -23,16 +23,21 @@ def test_an_event_carries_its_id_and_content_type() -> None:
     assert not packet.retain
 
 
-def test_the_quick_way_writes_what_the_codec_writes() -> None:
+@pytest.mark.parametrize("event_size", [1, 95, 96, 97])
+@pytest.mark.parametrize("topic_size", [1, 255, 256])
+@pytest.mark.parametrize("size", [127, 128, 16_383, 16_384, 16_500])
+def test_the_quick_way_writes_what_the_codec_writes(size: int, topic_size: int, event_size: int) -> None:
+    payload = b"x" * max(0, size - topic_size - event_size - 37)
+    output = Output("t" * topic_size, payload, 1, "e" * event_size)
     by_codec = mqtt5.PublishPacket(
-        EVENT.topic,
-        EVENT.payload,
+        output.topic,
+        output.payload,
         qos=mqtt5.QoS.AT_LEAST_ONCE,
         packet_id=300,
         content_type="application/json",
-        user_properties=[("event-id", EVENT.event_id)],
+        user_properties=[("event-id", output.event_id)],
     )
-    assert encode(EVENT, 300) == by_codec.write()
+    assert encode(output, 300) == by_codec.write()
 
 
 def test_a_second_copy_says_so() -> None:
