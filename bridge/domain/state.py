@@ -23,6 +23,7 @@ from bridge.domain.records import (
 from bridge.domain.rules import Rules
 from bridge.domain.values import Claim, Kind, Loaded, Moment, Owner, Page
 
+_SCHEMA_FIELD = b":%d:" % SCHEMA
 _SUBJECT_DECODER = msgspec.json.Decoder(Subject)
 _DECODERS: dict[str, msgspec.json.Decoder[Subject] | msgspec.json.Decoder[Session] | msgspec.json.Decoder[Watchers]] = {
     "user": _SUBJECT_DECODER,
@@ -214,6 +215,11 @@ class State:
         record: Subject = self._record(subject_key(kind, subject))
         return record
 
+    def subject_at(self, key: str) -> Subject:
+        """Return the record of the subject whose key is ``key``; see `subject`."""
+        record: Subject = self._record(key)
+        return record
+
     def session(self, session: str) -> Session:
         """Return a session's record; the empty one where it is unknown."""
         record: Session = self._record(session_key(session))
@@ -250,9 +256,9 @@ class State:
     def next_version(self, key: str) -> int:
         """Return the version that `save` would give the record: in milliseconds, and above all it ever had."""
         changed = self._overlay.get(key)
-        previous = (changed[1] if changed is not None else self.entry(key).version) or self.floor
+        previous = changed[1] if changed is not None else (self.entries.get(key) or self.entry(key)).version
         now_ms = self.moment.now_ms
-        return now_ms if now_ms > previous else previous + 1
+        return now_ms if now_ms > (previous or self.floor) else (previous or self.floor) + 1
 
     def page(self, page: Page) -> list[str]:
         """Return one page of an index, as it stands after everything before this command.
@@ -339,11 +345,10 @@ class State:
 
 
 def _decode(key: str, noun: str, raw: bytes) -> tuple[Record, int]:
-    version, _, rest = raw.partition(b":")
-    schema, _, text = rest.partition(b":")
-    if schema != b"%d" % SCHEMA:
-        raise CorruptRecord(key, f"schema {schema[:10]!r} is not {SCHEMA}: was it written by a newer bridge?")
+    end = raw.find(b":")
+    if not raw.startswith(_SCHEMA_FIELD, end):
+        raise CorruptRecord(key, f"its schema is not {SCHEMA}: was it written by a newer bridge?")
     try:
-        return _DECODERS[noun].decode(text), int(version)
+        return _DECODERS[noun].decode(raw[end + len(_SCHEMA_FIELD) :]), int(raw[:end])
     except (ValueError, KeyError, RecursionError) as error:
         raise CorruptRecord(key, f"not a {noun} record: {error}") from None

@@ -120,21 +120,23 @@ def report_status(command: ReportStatus, state: State) -> Decision:
     if command.retained and command.time_ms is None and state.is_known(key):
         return NOTHING
     timestamp = time_ms if command.timestamp is None else command.timestamp
-    return Decision(_take_status(state, ref, command.status, time_ms, timestamp))
+    return Decision(_take_status(state, ref, key, command.status, time_ms, timestamp))
 
 
-def _take_status(state: State, ref: Ref, status: msgspec.Raw, time_ms: int, timestamp: int | float) -> list[Emission]:
-    subject = state.subject(*ref)
+def _take_status(
+    state: State, ref: Ref, key: str, status: msgspec.Raw, time_ms: int, timestamp: int | float
+) -> list[Emission]:
+    subject = state.subject_at(key)
     if subject.status is not NO_STATUS:
         if time_ms < subject.status_ms:
             return []
         if subject.status == status:
             if time_ms != subject.status_ms:
-                state.save_subject(ref, replace(subject, status_ms=time_ms, status_timestamp=timestamp))
+                state.save(key, replace(subject, status_ms=time_ms, status_timestamp=timestamp))
             return []
-    version = state.save_subject(ref, replace(subject, status=status, status_ms=time_ms, status_timestamp=timestamp))
+    version = state.save(key, replace(subject, status=status, status_ms=time_ms, status_timestamp=timestamp))
     event = STATUS_CHANGED[ref.kind](*state.stamp(f"{ref.kind}/{ref.id}", version), ref.id, status, timestamp)
-    return [Emission(event, subject=ref)]
+    return [Emission(event, ref)]
 
 
 def update_device_status(command: UpdateDeviceStatus, state: State) -> Decision:
@@ -143,7 +145,7 @@ def update_device_status(command: UpdateDeviceStatus, state: State) -> Decision:
     time_ms = event_time(command.time_ms, state.moment.now_ms)
     if not is_online(state.subject(*ref), state.rules):
         return NOTHING
-    emissions = _take_status(state, ref, command.status, time_ms, command.timestamp)
+    emissions = _take_status(state, ref, subject_key(*ref), command.status, time_ms, command.timestamp)
     stored = state.subject(*ref)
     return Decision(
         emissions,
