@@ -1,0 +1,172 @@
+"""Processes are killed, frozen and restarted in the middle of a load; nothing is lost, nothing is done twice."""
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tests.faults.load import Load
+from tests.integration.stack import Stack
+
+Make = Callable[..., Load]
+Tell = Callable[[dict[str, object]], None]
+
+
+@pytest.mark.parametrize(
+    ("count", "kills"),
+    [
+        pytest.param(4_000, 2, id="4000-2"),
+        pytest.param(20_000, 3, id="20000-3", marks=[pytest.mark.slow, pytest.mark.timeout(180)]),
+    ],
+)
+def test_the_bridge_is_killed(count: int, kills: int, torn: Stack, load: Make, figures: Tell) -> None:
+    run = load()
+    run.start(count, 2_000)
+    for number in range(1, kills + 1):
+        run.wait_sent(count * number // (kills + 1))
+        torn.bridge.kill()
+        torn.bridge.start()
+    run.finish()
+    figures(run.judge(60))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_bridge_is_killed_again_and_again(torn: Stack, load: Make, figures: Tell) -> None:
+    """Also while it starts, and while it sends again what the one before it left."""
+    run = load()
+    run.start(12_000, 600)
+    dice = random.Random(7)
+    while run.sent < 11_000:
+        torn.bridge.kill()
+        starting = threading.Thread(target=_start_if_it_may, args=(torn,))
+        starting.start()
+        time.sleep(dice.uniform(0.2, 2.0))  # at any moment of its life: that is the point
+        assert torn.bridge.process is not None
+        torn.bridge.process.kill()
+        starting.join(20)
+        torn.bridge.process = None
+    torn.bridge.start()
+    run.finish()
+    figures(run.judge(60))
+
+
+def _start_if_it_may(torn: Stack) -> None:
+    with contextlib.suppress(RuntimeError):  # it was killed before it was ready
+        torn.bridge.start()
+
+
+def test_sigterm_under_load(torn: Stack, load: Make, figures: Tell) -> None:
+    run = load()
+    run.start(3_000, 1_500)
+    run.wait_sent(1_000)
+    assert torn.bridge.end() == 0
+    torn.bridge.start()
+    run.finish()
+    found = run.judge()
+    figures(found)
+    assert found["redelivered"] == 0, "what a bridge decided it delivers before it ends in order"
+
+
+def test_redis_is_killed_and_started_again(torn: Stack, load: Make, figures: Tell) -> None:
+    run, bridge = load(), torn.bridge.process
+    run.start(3_000, 1_500)
+    run.wait_sent(1_000)
+    torn.redis.kill()
+    run.wait_sent(2_000)
+    torn.redis.start()
+    run.finish()
+    figures(run.judge())
+    assert torn.bridge.process is bridge
+    assert torn.bridge.is_running
+
+
+def test_redis_is_frozen(torn: Stack, load: Make, figures: Tell) -> None:
+    run = load()
+    run.start(3_000, 1_500)
+    run.wait_sent(1_000)
+    torn.redis.freeze()
+    time.sleep(3)
+    torn.redis.thaw()
+    run.finish()
+    figures(run.judge())
+
+
+def test_the_connection_to_redis_is_cut_again_and_again(torn: Stack, load: Make, figures: Tell) -> None:
+    """A commit whose answer is lost is asked again and not done twice."""
+    run = load()
+    redis: Any = Redis.from_url(torn.redis.url)
+    cuts = 0
+    try:
+        run.start(3_000, 1_000)
+        while run.sent < 2_500:
+            cuts += redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            time.sleep(0.05)
+    finally:
+        redis.close()
+    run.finish()
+    figures({"cuts": cuts, **run.judge()})
+    assert cuts > 10
+
+
+def test_the_broker_is_frozen(torn: Stack, load: Make, figures: Tell) -> None:
+    run = load()
+    run.start(3_000, 1_500)
+    run.wait_sent(1_000)
+    torn.broker.freeze()
+    time.sleep(3)
+    torn.broker.thaw()
+    run.finish()
+    figures(run.judge())
+
+
+def test_the_broker_is_restarted(torn: Stack, load: Make, figures: Tell) -> None:
+    """In order, with persistence: what it has acknowledged to the publisher it keeps, and the bridge comes back."""
+    run, bridge = load(toggles=False), torn.bridge.process
+    run.start(3_000, 1_500)
+    run.wait_sent(1_000)
+    mark = torn.world.mark()
+    torn.broker.restart()
+    torn.world.until(lambda: "online" in torn.bridge.states(mark), 30, "the bridge is back")
+    run.finish()
+    figures(run.judge())
+    assert torn.bridge.process is bridge
+    assert torn.bridge.is_running
+
+
+def test_an_outage_of_the_bridge_expires_nobody(torn: Stack) -> None:
+    world, user = torn.world, "outage"
+    endpoints = [f"outage.{number}" for number in range(3)]
+    mark = world.mark()
+    for endpoint in endpoints:
+        world.rpc("register_endpoint", {"userId": user, "userEndpointId": endpoint, "keepAliveSeconds": 4})
+
+    def states() -> dict[str, str]:
+        return {view["id"]: view["state"] for view in world.rpc("list_endpoints", {"userId": user})}
+
+    assert states() == dict.fromkeys(endpoints, "HEALTHY")
+    torn.bridge.kill()
+    time.sleep(6)
+    torn.bridge.start()
+    up = time.monotonic()
+    assert states() == dict.fromkeys(endpoints, "UNKNOWN")
+    world.publish(f"users/endpoints/{endpoints[0]}/keepalive")
+    world.rpc("keepalive_endpoint", {"userEndpointId": endpoints[1]})
+    assert states() == {endpoints[0]: "HEALTHY", endpoints[1]: "HEALTHY", endpoints[2]: "UNKNOWN"}
+    expired = world.expect(
+        lambda m: (
+            m.endpoint == endpoints[2]
+            and m.type == "UserEndpointExpiredEvent"
+            and m.json["userEndpointId"] == endpoints[2]
+        ),
+        mark=mark,
+        what="the silent one expires, an interval after the outage",
+    )
+    assert expired.at - up >= 2.5, "an outage must not count as silence"
+    for endpoint in endpoints[:2]:
+        world.rpc("unregister_endpoint", {"userEndpointId": endpoint})
