@@ -18,8 +18,9 @@ from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.errors import RegistryUnavailable
 from bridge.inbox import Inbox
-from bridge.pipeline import Line, Reporter
+from bridge.pipeline import Line
 from bridge.recovery import left_over
+from bridge.reporter import Reporter
 from bridge.settings import Settings
 from bridge.settlement import Settlement
 

@@ -37,6 +37,7 @@ def commit_of(state: State, token: str) -> Commit:
             _write(commit, key, entry, state)
         if record is not entry.loaded or key in state.touched:
             _file(commit, key, entry, state)
+    commit.deadlines.update(dict.fromkeys(state.unfiled))
     return commit
 
 

@@ -164,6 +164,12 @@ class Expire(msgspec.Struct, frozen=True):
     clock_ms: int
 
 
+class Unfile(msgspec.Struct, frozen=True):
+    """Take a record's deadline off: the record cannot be read, so nothing can be due on it."""
+
+    key: str
+
+
 Command = (
     ReportPresence
     | ReportStatus
@@ -183,4 +189,5 @@ Command = (
     | SessionsOf
     | SessionMembers
     | Expire
+    | Unfile
 )

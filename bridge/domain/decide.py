@@ -59,6 +59,11 @@ def _expire(command: c.Expire, state: State) -> Decision:
     return Decision(emissions)
 
 
+def _unfile(command: c.Unfile, state: State) -> Decision:
+    state.unfile(command.key)
+    return NOTHING
+
+
 # The value's command type is the key, which a type checker cannot say of a table.
 _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.ReportPresence: report_presence,
@@ -79,6 +84,7 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.SessionsOf: sessions_of,
     c.SessionMembers: session_members,
     c.Expire: _expire,
+    c.Unfile: _unfile,
 }
 
 

@@ -91,10 +91,6 @@ def state_of(endpoint: Endpoint, resumed_ms: int) -> str:
 def register_endpoint(command: RegisterEndpoint, state: State) -> Decision:
     """Make an endpoint, or renew one that the same subject has. Answers ``{"id"}``."""
     rules, ref, name = state.rules, Ref(command.kind, command.subject), command.endpoint
-    if rules.bound_ids and (name.count("~") != 1 or name.partition("~")[0] != ref.id):
-        raise Refusal(
-            "invalid_params", f"userEndpointId must be {ref.id}~<text without ~> here (endpoints.id_policy = bound)"
-        )
     before = state.subject(*ref)
     present = before.endpoints.get(name)
     if present is None:
@@ -200,29 +196,45 @@ def list_endpoints(command: ListEndpoints, state: State) -> Decision:
 
 def expire_endpoints(state: State, ref: Ref, clock_ms: int) -> list[Emission]:
     """Do what is due on a subject's endpoints: remind, call sick, remove."""
+    endpoints = state.subject(*ref).endpoints
+    dues = {name: timing(name, endpoint, state.rules, state.moment.resumed_ms) for name, endpoint in endpoints.items()}
+    ended = [name for name, due in dues.items() if due.expire_ms <= clock_ms]
+    watched = {key for name in ended for key in endpoints[name].watch if not _is_wide(key)}
+    state.require([subject_key(*_watched(key)) for key in sorted(watched)], ended)
     emissions: list[Emission] = []
-    for name, endpoint in state.subject(*ref).endpoints.items():
-        due = timing(name, endpoint, state.rules, state.moment.resumed_ms)
-        about = f"{ref.kind}/{ref.id}"
+    for name, due in dues.items():
         if due.expire_ms <= clock_ms:
-            before = state.subject(*ref)
-            version = _remove(state, ref, name)
-            event = UserEndpointExpiredEvent(*state.stamp(about, version), name, ref.id)
-            emissions.append(Emission(event, subject=ref, endpoint=(name, ref.id)))
-            emissions += presence_changed(state, ref, before, "expired")
-            continue
-        if due.remind_ms is not None and due.remind_ms <= clock_ms:
-            endpoint = replace(endpoint, reminded_ms=clock_ms)
-            version = _put(state, ref, name, endpoint)
-            expires_at = iso_ms(state.moment.now_ms + due.expire_ms - clock_ms)
-            reminder = UserEndpointKeepAliveReminderEvent(
-                *state.stamp(about, version), name, ref.id, endpoint.keep_alive_seconds, expires_at
-            )
-            emissions.append(Emission(reminder, subject=ref, endpoint=(name, ref.id)))
-            due = timing(name, endpoint, state.rules, state.moment.resumed_ms)
-        if due.sick_ms is not None and due.sick_ms <= clock_ms:
-            version = _put(state, ref, name, replace(endpoint, sick=True))
-            emissions.append(_state_changed(state, ref, name, version, SICK, HEALTHY))
+            emissions += _expire(state, ref, name)
+        elif due.next_ms <= clock_ms:
+            emissions += _remind(state, ref, name, due, clock_ms)
+    return emissions
+
+
+def _expire(state: State, ref: Ref, name: str) -> list[Emission]:
+    before = state.subject(*ref)
+    version = _remove(state, ref, name)
+    event = UserEndpointExpiredEvent(*state.stamp(f"{ref.kind}/{ref.id}", version), name, ref.id)
+    return [Emission(event, subject=ref, endpoint=(name, ref.id)), *presence_changed(state, ref, before, "expired")]
+
+
+def _remind(state: State, ref: Ref, name: str, due: Timing, clock_ms: int) -> list[Emission]:
+    endpoint = state.subject(*ref).endpoints[name]
+    emissions: list[Emission] = []
+    if due.remind_ms is not None and due.remind_ms <= clock_ms:
+        endpoint = replace(endpoint, reminded_ms=clock_ms)
+        version = _put(state, ref, name, endpoint)
+        reminder = UserEndpointKeepAliveReminderEvent(
+            *state.stamp(f"{ref.kind}/{ref.id}", version),
+            name,
+            ref.id,
+            endpoint.keep_alive_seconds,
+            iso_ms(state.moment.now_ms + due.expire_ms - clock_ms),
+        )
+        emissions.append(Emission(reminder, subject=ref, endpoint=(name, ref.id)))
+        due = timing(name, endpoint, state.rules, state.moment.resumed_ms)
+    if due.sick_ms is not None and due.sick_ms <= clock_ms:
+        version = _put(state, ref, name, replace(endpoint, sick=True))
+        emissions.append(_state_changed(state, ref, name, version, SICK, HEALTHY))
     return emissions
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from bridge.domain.events import Event
-from bridge.domain.ids import Ref, parse_subject_key, subject_key
+from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
 from bridge.domain.records import EMPTY_SUBJECT, Subject
 from bridge.domain.state import State
 from bridge.domain.topics import EndpointTopics
@@ -108,8 +108,9 @@ def _session(emission: Emission, subject: Subject, state: State, targets: _Targe
     sessions = dict.fromkeys(subject.sessions)
     if emission.session is not None:
         sessions[emission.session] = None
-    for session in sessions:
-        _tell([parse_subject_key(key) for key in state.session(session).members], state, targets)
+    state.require([session_key(session) for session in sessions])
+    told = dict.fromkeys(key for session in sessions for key in state.session(session).members)
+    _tell([parse_subject_key(key) for key in told], state, targets)
 
 
 def _tell(members: Iterable[Ref], state: State, targets: _Targets) -> None:

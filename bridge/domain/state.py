@@ -4,7 +4,7 @@ Each command works on an overlay of its own, kept when it is decided and dropped
 again, so that a refused command changes nothing. Reading what is not loaded raises `NotLoaded`; the line loads it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -40,7 +40,7 @@ class NotLoaded(Exception):
     Attributes:
         keys: record keys of this organization.
         page: an index page.
-        owner: an endpoint id whose owner is needed.
+        owners: endpoint ids whose owners are needed.
         foreign: a record of another organization: (organization, key).
     """
 
@@ -48,13 +48,13 @@ class NotLoaded(Exception):
         self,
         keys: tuple[str, ...] = (),
         page: Page | None = None,
-        owner: str | None = None,
+        owners: tuple[str, ...] = (),
         foreign: tuple[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.keys = keys
         self.page = page
-        self.owner = owner
+        self.owners = owners
         self.foreign = foreign
 
 
@@ -132,6 +132,7 @@ class State:
         self.claims: dict[str, Claim] = {}
         self.unfinished: list[str] = []
         self.touched: set[str] = set()
+        self.unfiled: set[str] = set()
         self._id_prefix = id_prefix
         self._id_suffix = id_suffix
         self._told_before = told_ms
@@ -230,15 +231,16 @@ class State:
         record: Watchers = self._record(WATCHERS_KEY)
         return record
 
-    def require(self, keys: list[str]) -> None:
-        """Ask for many records at once, so that they come in one wave.
+    def require(self, keys: list[str], owners: Iterable[str] = ()) -> None:
+        """Ask for many records and endpoint owners at once, so that they come in one wave.
 
         Raises:
             NotLoaded: naming every one that is missing.
         """
         missing = tuple(key for key in keys if key not in self.entries and key not in self.raw)
-        if missing:
-            raise NotLoaded(missing)
+        unknown = tuple(endpoint for endpoint in owners if endpoint not in self.owners)
+        if missing or unknown:
+            raise NotLoaded(missing, owners=unknown)
 
     def is_known(self, key: str) -> bool:
         """Tell whether anything was ever reported of the record's subject; to be watched alone does not count."""
@@ -286,7 +288,7 @@ class State:
         try:
             return self.owners[endpoint]
         except KeyError:
-            raise NotLoaded(owner=endpoint) from None
+            raise NotLoaded(owners=(endpoint,)) from None
 
     def owned_subject(self, owner: Owner) -> Subject:
         """Return the record of an endpoint's owner, also in another organization."""
@@ -322,6 +324,10 @@ class State:
     def go_on(self, key: str) -> None:
         """The record is due again at once: its rest goes before the next batch."""
         self._overlay_unfinished.append(key)
+
+    def unfile(self, key: str) -> None:
+        """Take the deadline of a record that cannot be read off."""
+        self.unfiled.add(key)
 
     def touch(self, key: str) -> None:
         """File the record's deadline anew, also where the record does not change."""

@@ -1,0 +1,239 @@
+"""One organization's part of a batch: its work, what it needs loaded, how far it is decided, and what came of it.
+
+Nothing here waits: the line loads and commits, a part decides.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import structlog
+
+from bridge.domain.commands import Command, Expire
+from bridge.domain.decide import decide, first_keys, first_owner
+from bridge.domain.intake import Reply, answer, error_answer
+from bridge.domain.routing import Router
+from bridge.domain.state import CommitFirst, CorruptRecord, Elsewhere, NotLoaded, State
+from bridge.domain.values import Loading, Output, Want
+from bridge.errors import Refusal
+from bridge.settlement import Held
+
+log = structlog.get_logger("bridge.batch")
+
+
+class Item(msgspec.Struct, eq=False, gc=False):
+    """One input's commands on their way through the line.
+
+    Attributes:
+        organization: whose records they concern.
+        commands: those not decided yet, in order.
+        reply: where the answer goes.
+        held: the QoS 1 input to acknowledge.
+        source: topic and payload size in bytes, for the report of a rejection.
+    """
+
+    organization: str
+    commands: Sequence[Command]
+    reply: Reply | None = None
+    held: Held | None = None
+    source: tuple[str, int] = ("", 0)
+
+
+class Part:
+    """See the module's docstring.
+
+    Attributes:
+        work: every command with its item, in order; the first ``decided`` of them are.
+        state: the unit of work, made by the line with the first load.
+        outputs: the messages that the decisions make, in order; ``journaled`` those of commands that changed something.
+        rejections: what could not be taken, and why.
+        moved: items that concern another organization.
+        unfinished: records with work left over, to go before everything else.
+    """
+
+    def __init__(self, organization: str) -> None:
+        self.organization = organization
+        self.work: list[tuple[Item, Command]] = []
+        self.decided = 0
+        self.state: State | None = None
+        self.outputs: list[Output] = []
+        self.journaled: list[Output] = []
+        self.rejections: list[tuple[Item, Refusal]] = []
+        self.moved: list[Item] = []
+        self.unfinished: list[str] = []
+        self._changed: set[int] = set()
+        self._is_cut = False
+        self._keys: dict[str, None] = {}
+        self._want = Want()
+        self._owners: set[str] = set()
+        self._foreign: set[tuple[str, str]] = set()
+
+    def add(self, item: Item) -> None:
+        """Append an item, and want what its commands certainly need."""
+        for command in item.commands:
+            self.work.append((item, command))
+            for key in first_keys(command):
+                self._keys[key] = None
+            owner = first_owner(command)
+            if owner is not None:
+                self._owners.add(owner)
+
+    @property
+    def is_decided(self) -> bool:
+        """All is decided, or the batch ends before what is not."""
+        return self._is_cut or self.decided == len(self.work)
+
+    def cut(self) -> None:
+        """End the batch before what is not decided."""
+        self._is_cut = True
+
+    def want(self, wants: dict[str, Want], owners: set[str]) -> None:
+        """Add what is missing to the next load trip's wants."""
+        self._want.keys = list(self._keys)
+        want = wants.setdefault(self.organization, Want())
+        want.keys = [*want.keys, *self._want.keys]
+        want.pages = [*want.pages, *self._want.pages]
+        for organization, key in self._foreign:
+            foreign = wants.setdefault(organization, Want())
+            foreign.keys = [*foreign.keys, key]
+        owners |= self._owners
+
+    def take(self, loading: Loading) -> None:
+        """Take what a load trip brought."""
+        assert self.state is not None
+        self.state.add(loading.organizations[self.organization], loading.owners)
+        for organization, key in self._foreign:
+            self.state.foreign[organization, key] = loading.organizations[organization].records[key]
+        self._keys, self._want, self._owners, self._foreign = {}, Want(), set(), set()
+
+    def decide(self, router: Router) -> None:
+        """Decide in order until something is missing; what follows is tried only to learn what else is."""
+        state = self.state
+        assert state is not None
+        is_blocked = False
+        for index in range(self.decided, len(self.work)):
+            item, command = self.work[index]
+            outputs: list[Output] = []
+            refusal = None
+            try:
+                if not self._try(item, command, state, router, outputs):
+                    state.drop()
+                    is_blocked = True
+            except CommitFirst as first:
+                state.drop()
+                if not is_blocked:
+                    self.cut()
+                    if first.key is not None:
+                        self.unfinished.append(first.key)
+                return
+            except Elsewhere as elsewhere:
+                if not is_blocked:
+                    self.moved.append(Item(elsewhere.organization, (command,), item.reply, item.held, item.source))
+                    self.decided = index + 1
+                state.drop()
+                continue
+            except Refusal as error:
+                refusal = error
+            except CorruptRecord as error:
+                refusal = Refusal("corrupt_record", str(error))
+            except Exception as error:
+                if not is_blocked:
+                    log.exception("A rule failed: its command is rejected. This is a bug.", command=type(command))
+                refusal = Refusal("corrupt_record", f"the bridge failed on it ({type(error).__name__}), see its log")
+            if is_blocked:
+                state.drop()
+                continue
+            self.decided = index + 1
+            if refusal is not None:
+                state.drop()
+                self._refuse(item, command, refusal, state)
+                continue
+            if state.keep():
+                self._changed.add(index)
+                self.journaled += outputs
+            self.outputs += outputs
+
+    def _try(self, item: Item, command: Command, state: State, router: Router, outputs: list[Output]) -> bool:
+        """Decide and route one command; False where something was missing, which is wanted now."""
+        is_complete = True
+        try:
+            decision = decide(command, state)
+        except NotLoaded as missing:
+            self._miss(missing)
+            return False
+        for emission in decision.emissions:
+            try:
+                router.route(emission, state, outputs)
+            except NotLoaded as missing:  # go on, so that all that the audiences miss comes in one wave
+                self._miss(missing)
+                is_complete = False
+        if item.reply is not None:
+            outputs.append(_reply(item.reply, answer(decision.answer)))
+        return is_complete
+
+    def _refuse(self, item: Item, command: Command, refusal: Refusal, state: State) -> None:
+        if refusal.code == "corrupt_record" and isinstance(command, Expire):
+            # It would be due again at every tick, and many such would leave the sweep no room for others.
+            state.unfile(command.key)
+            state.keep()
+        self.rejections.append((item, refusal))
+        if item.reply is not None:
+            self.outputs.append(_reply(item.reply, error_answer(refusal)))
+
+    def _miss(self, missing: NotLoaded) -> None:
+        self._keys.update(dict.fromkeys(missing.keys))
+        if missing.page is not None and missing.page not in self._want.pages:
+            self._want.pages.append(missing.page)
+        self._owners.update(missing.owners)
+        if missing.foreign is not None:
+            self._foreign.add(missing.foreign)
+
+    def inputs(self) -> tuple[list[Held], list[tuple[int, int]]]:
+        """Return the inputs that this part's commit settles, and the identities to journal.
+
+        Those are of the inputs that changed something and are complete. An input with commands left over waits for
+        those too; one that moved elsewhere is not settled here.
+        """
+        left = {id(item.held) for item, _ in self.work[self.decided :] if item.held is not None}
+        moved = {id(item.held) for item in self.moved if item.held is not None}
+        changed = {id(self.work[index][0]) for index in self._changed}
+        settled: dict[int, Held] = {}
+        identities: list[tuple[int, int]] = []
+        for item, _ in self.work[: self.decided]:
+            held = item.held
+            if held is None or id(held) in settled or id(held) in moved:
+                continue
+            settled[id(held)] = held
+            if id(held) in left:
+                held.waiting += 1
+            elif id(item) in changed:
+                identities.append((held.packet_id, held.digest))
+        return list(settled.values()), identities
+
+    def rest(self) -> list[Item]:
+        """Return the items that were not decided, with the commands left of them."""
+        return items_of(self.work[self.decided :])
+
+
+def items_of(work: Sequence[tuple[Item, Command]]) -> list[Item]:
+    """Return the items of a piece of work, each with the commands that stand there."""
+    commands: dict[int, list[Command]] = {}
+    items: dict[int, Item] = {}
+    for item, command in work:
+        items[id(item)] = item
+        commands.setdefault(id(item), []).append(command)
+    return [Item(item.organization, commands[key], item.reply, item.held, item.source) for key, item in items.items()]
+
+
+def parts_of(items: Sequence[Item]) -> Mapping[str, Part]:
+    """Divide items by organization, in order."""
+    parts: dict[str, Part] = {}
+    for item in items:
+        part = parts.get(item.organization)
+        if part is None:
+            part = parts[item.organization] = Part(item.organization)
+        part.add(item)
+    return parts
+
+
+def _reply(reply: Reply, payload: bytes) -> Output:
+    return Output(reply.topic, payload, correlation=reply.correlation)

@@ -1,0 +1,44 @@
+"""Tells of rejected inputs on ``bridge/<name>/rejected``: at most ten a second, the rest counted only."""
+
+import msgspec
+
+from bridge.domain.clock import iso_ms
+from bridge.domain.values import Output
+from bridge.errors import Refusal
+from bridge.ports import Broker
+
+PER_SECOND = 10
+MAXIMUM_TOPIC = 1_024
+
+
+class Reporter:
+    """Publishes rejections to ``topic``, at QoS 0: they are a help to people, and nothing waits for them."""
+
+    def __init__(self, broker: Broker, topic: str) -> None:
+        self._broker = broker
+        self._topic = topic
+        self._second = 0
+        self._told = 0
+
+    def report(self, source: tuple[str, int], refusal: Refusal, now_ms: int) -> None:
+        """Publish one rejection, unless this second has had its share.
+
+        Args:
+            source: topic and payload size in bytes.
+            refusal: why it was not taken.
+            now_ms: when, epoch milliseconds.
+        """
+        second = now_ms // 1000
+        if second != self._second:
+            self._second, self._told = second, 0
+        self._told += 1
+        if self._told > PER_SECOND:
+            return
+        topic, size_bytes = source
+        report = {
+            "topic": topic[:MAXIMUM_TOPIC],
+            "reason": str(refusal),
+            "receivedAt": iso_ms(now_ms),
+            "sizeBytes": size_bytes,
+        }
+        self._broker.publish([Output(self._topic, msgspec.json.encode(report), qos=0)], lambda _: None)
