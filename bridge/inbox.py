@@ -1,7 +1,7 @@
 """The inbox: what has arrived and waits for the line, in order of arrival and bounded.
 
 QoS 1 is bounded by Receive Maximum, since nothing is acknowledged before it was decided. QoS 0 is bounded here: equal
-empty messages (keepalives) are kept once, and beyond the limit the newest is dropped and counted.
+empty messages that nobody wants answered (keepalives) are kept once; beyond the limit the newest is dropped and counted.
 """
 
 import asyncio
@@ -70,14 +70,15 @@ class Inbox:
         self._waiting.set()
 
     def _may_wait(self, packet: mqtt5.PublishPacket) -> bool:
-        if not packet.payload:
-            if packet.topic in self._empty_topics:
-                self._counts["coalesced"] += 1
-                return False
-            self._empty_topics.add(packet.topic)
+        is_keepalive = _is_keepalive(packet)
+        if is_keepalive and packet.topic in self._empty_topics:
+            self._counts["coalesced"] += 1
+            return False
         if self._qos0 >= MAXIMUM_QOS0:
             self._counts["dropped_qos0"] += 1
             return False
+        if is_keepalive:
+            self._empty_topics.add(packet.topic)
         self._qos0 += 1
         return True
 
@@ -123,6 +124,11 @@ class Inbox:
             taken.append(head)
             if head[1] is None:
                 self._qos0 -= 1
-                if not head[0].payload:
+                if _is_keepalive(head[0]):
                     self._empty_topics.discard(head[0].topic)
         return taken
+
+
+def _is_keepalive(packet: mqtt5.PublishPacket) -> bool:
+    """Tell whether one of several equal messages is enough; an empty request is not, each is to be answered."""
+    return not packet.payload and packet.response_topic is None

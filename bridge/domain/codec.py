@@ -153,7 +153,8 @@ def decode_presence(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Comm
     subject = require_id(ids[0], "id in the topic")
     payload = inbound.payload
     if payload in (b"online", b"offline"):
-        return [ReportPresence(kind, subject, payload == b"online", inbound.connection, retained=inbound.retained)]
+        connection = _connection(inbound.connection)
+        return [ReportPresence(kind, subject, payload == b"online", connection, retained=inbound.retained)]
     _check_text(payload)
     try:
         event = read_json(_PRESENCE_DECODERS[kind].decode, payload)
@@ -189,10 +190,14 @@ def _presence(kind: Kind, subject: str, event: Any, time_ms: int | None, inbound
     _check_same_id(subject, event.uuid if event.uuid is not None else event.snake_uuid, f"{kind}Uuid")
     if online is None:
         return Ignore()
-    connection = event.connection_id or event.snake_connection_id or inbound.connection
-    if connection and not is_id(connection):
-        raise Refusal("invalid_field", "connectionId is not a safe id: use 1..128 characters without + # /")
+    connection = _connection(event.connection_id or event.snake_connection_id or inbound.connection)
     return ReportPresence(kind, subject, online, connection, time_ms, inbound.retained)
+
+
+def _connection(name: str) -> str:
+    if name and not is_id(name):
+        raise Refusal("invalid_field", "connectionId is not a safe id: use 1..128 characters without + # /")
+    return name
 
 
 def _time(header: _Header | None, timestamp: str | float | None) -> int | None:
@@ -223,7 +228,7 @@ def decode_status(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Comman
     payload = inbound.payload
     _check_text(payload)
     check_depth(payload)
-    if payload.startswith(b"{") and b'"timestamp"' in payload and b'"status"' in payload:
+    if payload.lstrip().startswith(b"{") and b'"timestamp"' in payload and b'"status"' in payload:
         try:
             envelope = _status_envelope(payload)
         except msgspec.ValidationError:
@@ -329,6 +334,8 @@ def _stop(session: str, _: Mapping[str, object], fields: _Fields, time_ms: int |
 def _reply(session: str, event: Mapping[str, object], fields: _Fields, _: int | None) -> Iterator[Command]:
     given = event.get("joinReply", event.get("join_reply"))
     try:
+        if isinstance(given, bool):
+            raise TypeError
         accepted = _REPLIES[0 if given is None else given]  # type: ignore[index]  # unhashable is caught below
     except (KeyError, TypeError):
         raise Refusal("invalid_field", "joinReply is no reply: use REPLY_ACCEPTED, REPLY_DENIED, ...") from None

@@ -25,10 +25,14 @@ class Ref(NamedTuple):
     id: str
 
 
-@lru_cache(maxsize=16_384)
 def is_id(text: str) -> bool:
     """Tell whether ``text`` is a safe id: 1..128 characters, no ``+ # /``, no control characters, no leading ``$``."""
-    if not 0 < len(text) <= MAXIMUM_ID_LENGTH or text[0] == "$" or "/" in text or "+" in text or "#" in text:
+    return 0 < len(text) <= MAXIMUM_ID_LENGTH and _is_safe(text)
+
+
+@lru_cache(maxsize=16_384)
+def _is_safe(text: str) -> bool:
+    if text[0] == "$" or "/" in text or "+" in text or "#" in text:
         return False
     if text.isascii():
         return text.isprintable()

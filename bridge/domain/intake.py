@@ -10,12 +10,16 @@ from typing import NamedTuple
 import msgspec
 
 from bridge.domain.codec import decode_keepalive, decode_presence, decode_session, decode_status
-from bridge.domain.commands import SERVICE, Caller, Command, Reject
+from bridge.domain.commands import SERVICE, Caller, Command, Ignore, Reject
+from bridge.domain.ids import require_id
 from bridge.domain.inputs import Input
 from bridge.domain.methods import RPC_CODES, Call, decode_call
 from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics, Match
 from bridge.errors import Refusal
+
+
+LONGEST_CACHED_TOPIC = 512
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -75,7 +79,8 @@ class Intake:
         new_random: Callable[[], str],
     ) -> None:
         # Publishers repeat their topics; a miss costs little more than no cache.
-        self._match = lru_cache(maxsize=16_384)(topics.match)
+        self._cached_match = lru_cache(maxsize=16_384)(topics.match)
+        self._match = topics.match
         self._endpoint_topics = endpoint_topics
         self._rules = rules
         self._rpc_bytes = limits.rpc_bytes
@@ -89,7 +94,9 @@ class Intake:
         Raises:
             Refusal: it cannot be taken, and nobody can be answered.
         """
-        match = self._match(inbound.topic)
+        topic = inbound.topic
+        # A topic may have 65,535 bytes: what is longer than any good one does not fill the cache.
+        match = self._cached_match(topic) if len(topic) <= LONGEST_CACHED_TOPIC else self._match(topic)
         if match is None:
             raise Refusal("unknown_type", "topic fits no template of the configuration")
         row = self._codecs.get(match.source)
@@ -98,11 +105,12 @@ class Intake:
         codec, limit_bytes = row
         if len(inbound.payload) > limit_bytes:
             raise _too_large(inbound, limit_bytes)
-        return Decoded(match.organization, codec(match.ids, inbound))
+        # A wrapper may hold no event at all; its input is to be acknowledged like any other.
+        return Decoded(match.organization, codec(match.ids, inbound) or (Ignore(),))
 
     def _decode_call(self, match: Match, inbound: Input) -> Decoded:
         *users, method = match.ids
-        user = users[0] if users else None
+        user = require_id(users[0], "user in the topic") if users else None
         reply = None
         if inbound.response_topic is not None:
             topic = self._endpoint_topics.reply_topic(match.organization, user, inbound.response_topic)

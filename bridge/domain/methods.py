@@ -168,7 +168,12 @@ def _register(params: _Register, call: Call) -> Command:
     if not low <= seconds <= high:
         raise _invalid(f"keepAliveSeconds is {seconds}: send an integer {low}..{high}")
     endpoint = params.user_endpoint_id
-    endpoint = new_endpoint_id(subject, call.random) if endpoint is None else _endpoint_id(endpoint)
+    if endpoint is None:
+        endpoint = new_endpoint_id(subject, call.random)
+    elif rules.bound_ids and (endpoint.count("~") != 1 or endpoint.partition("~")[0] != subject):
+        raise _invalid(f"userEndpointId must be {subject}~<text without ~> here (endpoints.id_policy = bound)")
+    else:
+        endpoint = _endpoint_id(endpoint)
     watch = None if params.watch is None else _watch_names(params.watch, rules)
     return RegisterEndpoint(kind, subject, endpoint, seconds, params.server_keep_alive_reminder_on, watch)
 

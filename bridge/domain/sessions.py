@@ -161,9 +161,12 @@ def _free_chunk(state: State, session_id: str, session: Session) -> list[Emissio
     state.require(chunk)
     leavers = tuple(parse_subject_key(key) for key in chunk)
     key = session_key(session_id)
-    version = state.save(key, replace(session, stopping=replace(stopping, members=rest) if rest else None))
+    after = replace(session, stopping=replace(stopping, members=rest) if rest else None)
     if rest:
         state.go_on(key)
+    elif after.stopped_ms is None:
+        after = Session()  # it expired: there is no stop to remember
+    version = state.save(key, after)
     emissions: list[Emission] = []
     if stopping.fields is not NO_STATUS:
         fields = _decode_fields(stopping.fields)
