@@ -1,7 +1,8 @@
 """The inbox: what has arrived and waits for the line, in order of arrival and bounded.
 
-QoS 1 is bounded by Receive Maximum, since nothing is acknowledged before it was decided. QoS 0 is bounded here: equal
-empty messages that nobody wants answered (keepalives) are kept once; beyond the limit the newest is dropped and counted.
+QoS 1 is bounded by Receive Maximum, since nothing is acknowledged before it was decided. QoS 0 is bounded here: of
+equal empty messages that nobody wants answered (keepalives) one is kept, and beyond the limit the newest is dropped
+and counted.
 """
 
 import asyncio

@@ -5,6 +5,7 @@ one event or the ``TeraEvent`` wrapper with several. Source: reference "presence
 details 8 to 10.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -88,12 +89,15 @@ _PRESENCE_DECODERS = {kind: _presence_decoder(kind) for kind in KINDS}
 
 class _StatusEnvelope(msgspec.Struct, forbid_unknown_fields=True):
     status: msgspec.Raw
-    timestamp: str | float
+    timestamp: str | int | float  # a number stays as it was written
 
 
 _status_envelope = msgspec.json.Decoder(_StatusEnvelope).decode
 _object = msgspec.json.Decoder(dict[str, object]).decode
 _any = msgspec.json.Decoder().decode
+_raw = msgspec.json.Decoder(msgspec.Raw).decode
+# What a number beyond any float holds: an exponent of three digits, or a great many digits.
+_may_be_out_of_range = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{300}").search
 
 
 _T = TypeVar("_T")
@@ -134,6 +138,18 @@ def check_depth(payload: bytes) -> None:
         if not level:
             return
     raise Refusal("too_deep", f"payload is nested deeper than {MAXIMUM_DEPTH} levels: flatten it")
+
+
+def read_document(payload: bytes) -> msgspec.Raw:
+    """Return a document as it is, once it is certain that everybody can read it.
+
+    Raises:
+        Refusal: ``not_json``, ``too_deep``, or ``invalid_field`` where a number is beyond any float.
+    """
+    check_depth(payload)
+    if _may_be_out_of_range(payload):
+        read_json(_any, payload)
+    return read_json(_raw, payload)
 
 
 def _check_text(payload: bytes) -> None:
@@ -227,7 +243,7 @@ def decode_status(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Comman
     subject = require_id(ids[0], "id in the topic")
     payload = inbound.payload
     _check_text(payload)
-    check_depth(payload)
+    document = read_document(payload)
     if payload.lstrip().startswith(b"{") and b'"timestamp"' in payload and b'"status"' in payload:
         try:
             envelope = _status_envelope(payload)
@@ -238,10 +254,7 @@ def decode_status(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Comman
         else:
             time_ms, timestamp = parse_time(envelope.timestamp, "timestamp")
             return [ReportStatus(kind, subject, envelope.status, time_ms, timestamp, inbound.retained)]
-    return [ReportStatus(kind, subject, read_json(_raw, payload), retained=inbound.retained)]
-
-
-_raw = msgspec.json.Decoder(msgspec.Raw).decode
+    return [ReportStatus(kind, subject, document, retained=inbound.retained)]
 
 
 def decode_keepalive(ids: Sequence[str], inbound: Input) -> list[Command]:

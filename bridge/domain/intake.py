@@ -18,7 +18,6 @@ from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics, Match
 from bridge.errors import Refusal
 
-
 LONGEST_CACHED_TOPIC = 512
 
 

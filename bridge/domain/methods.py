@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bridge.domain.clock import parse_time
-from bridge.domain.codec import check_depth, read_json
+from bridge.domain.codec import check_depth, read_document, read_json
 from bridge.domain.commands import (
     Caller,
     Command,
@@ -147,12 +147,8 @@ def _listing(what: str, kind: Kind) -> Method:
 
 def _update_device_status(params: _DeviceStatus, _: Call) -> Command:
     time_ms, timestamp = parse_time(params.timestamp, "timestamp")
-    document = params.status.encode()
-    check_depth(document)
-    return UpdateDeviceStatus(_id(params.uuid, "uuid"), read_json(_raw, document), time_ms, timestamp)
-
-
-_raw = msgspec.json.Decoder(msgspec.Raw).decode
+    document = read_document(params.status.encode())
+    return UpdateDeviceStatus(_id(params.uuid, "uuid"), document, time_ms, timestamp)
 
 
 def _register(params: _Register, call: Call) -> Command:
