@@ -1,0 +1,327 @@
+"""A world in one hand: the real line over the registry's model, a broker that remembers, and a clock moved by hand.
+
+Nothing here waits: the line is a coroutine that is stepped until it asks for more.
+"""
+
+import json
+import types
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import mqtt5
+
+from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
+from bridge.domain.intake import Intake, Limits
+from bridge.domain.routing import Router, routes
+from bridge.domain.rules import Rules
+from bridge.domain.topics import EndpointTopics, InputTopics
+from bridge.domain.values import Output, Receipt
+from bridge.inbox import Inbox
+from bridge.pipeline import Line, Reporter
+from bridge.settings import Topics
+from bridge.settlement import Settlement
+
+REJECTED = "bridge/test/rejected"
+REPLIES = "replies/test"
+
+
+class Message(NamedTuple):
+    """One PUBLISH that a client sends."""
+
+    topic: str
+    payload: bytes = b""
+    qos: int = 1
+    retain: bool = False
+    connection: str = ""
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    packet_id: int | None = None
+    duplicate: bool = False
+
+
+def message(topic: str, payload: object = b"", **rest: Any) -> Message:
+    """A message; a payload that is neither bytes nor text is written as JSON."""
+    if isinstance(payload, str):
+        payload = payload.encode()
+    return Message(topic, payload if isinstance(payload, bytes) else json.dumps(payload).encode(), **rest)
+
+
+def packet_of(message: Message, packet_id: int | None) -> mqtt5.PublishPacket:
+    return mqtt5.PublishPacket(
+        message.topic,
+        message.payload,
+        qos=mqtt5.QoS.AT_MOST_ONCE if packet_id is None else mqtt5.QoS.AT_LEAST_ONCE,
+        retain=message.retain,
+        packet_id=packet_id,
+        duplicate=message.duplicate,
+        response_topic=message.response_topic,
+        correlation_data=message.correlation,
+        user_properties=[("connection", message.connection)] if message.connection else [],
+    )
+
+
+class RpcError(Exception):
+    """What an RPC answered in place of a result."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class FakeBroker:
+    """Remembers what is published and acknowledged; settles at once, or when the test says so."""
+
+    def __init__(self, *, settles: bool = True) -> None:
+        self.settles = settles
+        self.outputs: list[Output] = []
+        self.batches: list[list[Output]] = []
+        self.waiting: list[tuple[int, Callable[[list[int]], None]]] = []
+        self.acknowledged: list[Receipt] = []
+
+    def publish(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
+        self.outputs += outputs
+        if outputs:
+            self.batches.append(list(outputs))
+        if self.settles or not outputs:
+            settled([0] * len(outputs))
+        else:
+            self.waiting.append((len(outputs), settled))
+
+    def settle(self, code: int = 0) -> None:
+        """The broker acknowledges everything that was published."""
+        waiting, self.waiting = self.waiting, []
+        for count, settled in waiting:
+            settled([code] * count)
+
+    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        for receipt in receipts:
+            receipt.done = True
+            self.acknowledged.append(receipt)
+
+    async def drained(self) -> None:
+        return
+
+
+class _SteppedInbox(Inbox):
+    @types.coroutine
+    def wait(self) -> Generator[None, None, None]:
+        while not self._arrivals:
+            yield
+
+
+class World:
+    """One bridge. ``registry`` hands the records of an ended world to the next one."""
+
+    def __init__(
+        self,
+        rules: Rules | None = None,
+        *,
+        prefix: str = "",
+        overrides: Iterable[tuple[str, tuple[str, ...] | None, int | None]] = (),
+        endpoint_topic: str = "users/endpoints/{endpoint}",
+        registry: MemoryRegistry | None = None,
+        settles: bool = True,
+        instance: str = "i1",
+        owed: Iterable[Any] = (),
+    ) -> None:
+        self.rules = rules or Rules(organization_in_topic="{organization}" in prefix)
+        self.registry = registry or MemoryRegistry(bridge=f"test/{instance}")
+        self.registry.bridge = f"test/{instance}"
+        self.broker = FakeBroker(settles=settles)
+        self.counts: Counter[str] = Counter()
+        self.inbox = _SteppedInbox(self.counts)
+        self.settlement = Settlement(self.broker, self.counts)
+        self.receipts: list[Receipt] = []
+        self.connection = 0
+        self._numbers = 0
+        self._calls = 0
+        self._randoms = 0
+        self._topics = Topics()
+        endpoint_topics = EndpointTopics(endpoint_topic, "replies/", "clients/{user}/replies/", prefix)
+        self.line = Line(
+            registry=self.registry,
+            broker=self.broker,
+            inbox=self.inbox,
+            settlement=self.settlement,
+            intake=Intake(
+                InputTopics(self._topics.model_dump(), prefix, "default"),
+                endpoint_topics,
+                self.rules,
+                Limits(),
+                self._random,
+            ),
+            router=Router(routes(overrides), endpoint_topics, self.rules.reminder_event),
+            rules=self.rules,
+            reporter=Reporter(self.broker, REJECTED),
+            default_organization="default",
+            instance=instance,
+            new_epoch=lambda: f"{instance}-epoch-{self.connection}",
+            counts=self.counts,
+        )
+        self.line.owe(owed)
+        self._run = self.line.run()
+        self.connect(session_present=registry is not None)
+        self.tick()
+
+    def _random(self) -> str:
+        self._randoms += 1
+        return f"random{self._randoms}"
+
+    # What happens to the bridge.
+
+    def work(self) -> list[Output]:
+        """Let the line take everything that has arrived; returns what it published."""
+        before = len(self.broker.outputs)
+        self._run.send(None)
+        return self.broker.outputs[before:]
+
+    def connect(self, *, session_present: bool = True) -> None:
+        self.connection += 1
+        self._numbers = 0
+        self.inbox.connected(self.connection, session_present)
+        self.work()
+
+    def arrive(self, *messages: Message) -> None:
+        """Let messages wait in the inbox, as one read brings them."""
+        arrivals = []
+        for one in messages:
+            receipt = None
+            if one.qos:
+                self._numbers += 1
+                receipt = Receipt(self.connection, self._numbers, one.packet_id or self._numbers)
+                self.receipts.append(receipt)
+            arrivals.append((packet_of(one, receipt and receipt.packet_id), receipt))
+        self.inbox.received(arrivals)
+
+    def feed(self, *messages: Message) -> list[Output]:
+        """Take messages through the line in one batch."""
+        self.arrive(*messages)
+        return self.work()
+
+    def say(self, topic: str, payload: object = b"", **rest: Any) -> dict[str, list[Any]]:
+        """Publish one message; returns who was told what."""
+        return told(self.feed(message(topic, payload, **rest)))
+
+    def call(self, method: str, params: object = b"", *, user: str | None = None, prefix: str = "") -> Any:
+        """Call by RPC and return the result, or raise `RpcError`."""
+        self._calls += 1
+        branch = f"clients/{user}/" if user is not None else ""
+        correlation = str(self._calls).encode()
+        outputs = self.feed(
+            message(
+                f"{prefix}{branch}rpc/{method}",
+                params,
+                response_topic=f"{branch}{REPLIES}",
+                correlation=correlation,
+            )
+        )
+        [answer] = [json.loads(output.payload) for output in outputs if output.correlation == correlation]
+        if "error" in answer:
+            raise RpcError(**answer["error"])
+        return answer["result"]
+
+    def tick(self) -> dict[str, list[Any]]:
+        """A PINGRESP: the registry clock moves to now, and what is due happens."""
+        self.inbox.confirmed(self.connection, self._numbers)
+        return told(self.work())
+
+    def pass_seconds(self, seconds: float) -> dict[str, list[Any]]:
+        """Let time pass with a tick each second; returns who was told what meanwhile."""
+        before = len(self.broker.outputs)
+        left_ms = round(seconds * 1000)
+        while left_ms:
+            step_ms = min(left_ms, 1000)
+            self.registry.now_ms += step_ms
+            left_ms -= step_ms
+            self.tick()
+        return told(self.broker.outputs[before:])
+
+    def jump_seconds(self, seconds: float) -> dict[str, list[Any]]:
+        """Let the registry clock jump there at once, as if it had ticked all the time."""
+        self.registry.now_ms += round(seconds * 1000)
+        self.registry.clock_ms += round(seconds * 1000)
+        self.registry.tick_ms = self.registry.now_ms
+        return self.tick()
+
+    def pause_seconds(self, seconds: float) -> dict[str, list[Any]]:
+        """Let time pass without the bridge, then tick once."""
+        self.registry.now_ms += round(seconds * 1000)
+        return self.tick()
+
+    def restarted(self, **rest: Any) -> "World":
+        """The next run of the bridge on the same records."""
+        return World(self.rules, registry=self.registry, **{"instance": "i2", **rest})
+
+    # Orders in short.
+
+    def register(self, user: str, endpoint: str, seconds: int = 600, **rest: Any) -> Any:
+        params = {"userId": user, "userEndpointId": endpoint, "keepAliveSeconds": seconds, **rest}
+        return self.call("register_endpoint", params)
+
+    def online(self, user: str, connection: str = "", kind: str = "user") -> dict[str, list[Any]]:
+        return self.say(f"presence/{kind}s/{user}", "online", connection=connection)
+
+    def offline(self, user: str, connection: str = "", kind: str = "user") -> dict[str, list[Any]]:
+        return self.say(f"presence/{kind}s/{user}", "offline", connection=connection)
+
+    def session(self, session: str, event_type: str, **fields: Any) -> dict[str, list[Any]]:
+        return self.say(f"sessions/{session}", {"type": event_type, **fields})
+
+    def join(self, session: str, *users: str, **fields: Any) -> dict[str, list[Any]]:
+        return self.session(session, "JoinSessionEvent", sessionUsers=list(users), **fields)
+
+    def stop(self, session: str, **fields: Any) -> dict[str, list[Any]]:
+        return self.session(session, "StopSessionEvent", **fields)
+
+    def leave(self, session: str, *users: str, **fields: Any) -> dict[str, list[Any]]:
+        return self.session(session, "LeaveSessionEvent", leavingUsers=list(users), **fields)
+
+    def reply(self, session: str, user: str, answer: object = "REPLY_DENIED") -> dict[str, list[Any]]:
+        return self.session(session, "JoinSessionReplyEvent", userUuid=user, joinReply=answer)
+
+    # What stands there afterwards.
+
+    @property
+    def rejections(self) -> list[dict[str, Any]]:
+        return [json.loads(output.payload) for output in self.broker.outputs if output.topic.endswith(REJECTED)]
+
+    @property
+    def codes(self) -> list[str]:
+        """The codes of all rejections so far."""
+        return [rejection["reason"].partition(":")[0] for rejection in self.rejections]
+
+    def record(self, key: str, organization: str = "default") -> dict[str, Any] | None:
+        stored = self.registry.organizations.get(organization, {}).get(key)
+        return json.loads(stored.split(b":", 2)[2]) if isinstance(stored, bytes) else None
+
+    def keys(self, organization: str = "default") -> set[str]:
+        """The keys of all records."""
+        values = self.registry.organizations.get(organization, {})
+        return {key for key, value in values.items() if isinstance(value, bytes)}
+
+    def deadlines(self, organization: str = "default") -> dict[str, int]:
+        found = self.registry.organizations.get(organization, {}).get("deadlines")
+        return dict(found) if isinstance(found, Ranks) else {}
+
+    def journal(self, organization: str = "default") -> dict[str, tuple[str, bytes]]:
+        found = self.registry.organizations.get(organization, {}).get("journal")
+        return dict(found) if isinstance(found, Journal) else {}
+
+    @property
+    def all_acknowledged(self) -> bool:
+        return all(receipt.done for receipt in self.receipts)
+
+
+def told(outputs: Iterable[Output]) -> dict[str, list[Any]]:
+    """Endpoint -> the events that it was told, in order; the last level of the topic names it."""
+    events: dict[str, list[Any]] = {}
+    for output in outputs:
+        if output.event_id:
+            events.setdefault(output.topic.rpartition("/")[2], []).append(json.loads(output.payload))
+    return events
+
+
+def types_of(events: Iterable[Any]) -> list[str]:
+    return [event["type"] for event in events]
