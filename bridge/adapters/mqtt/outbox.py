@@ -1,13 +1,15 @@
 """What the bridge still has to tell the broker: it outlives every connection, and knows no socket and no clock.
 
 An output waits in the backlog, goes into the window when it is sent at QoS 1, and leaves it with its PUBACK. When a
-connection ends, the window is sent again before anything new: with DUP where the broker kept the session, as new
-messages where it did not (MQTT 5 section 4.4). Packet ids stay with their outputs either way.
+connection ends, the window is sent again before anything new, marked as redelivered: with DUP where the broker kept the
+session, as new messages where it did not (MQTT 5 section 4.4). Packet ids stay with their outputs either way.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
+
+from msgspec.structs import replace
 
 from bridge.adapters.mqtt.publish import encode
 from bridge.domain.values import Output
@@ -103,14 +105,17 @@ class Outbox:
         while room > 0:
             if again:
                 packet_id, item = again.popleft()
-                duplicate = self._duplicate
+                duplicate, is_copy = self._duplicate, True
             elif backlog:
                 item = backlog.popleft()
                 packet_id = self._next_id() if item[0].qos else 0
-                duplicate = False
+                duplicate = is_copy = False
             else:
                 break
             output, batch, index = item
+            if is_copy and not batch.retain:
+                # The broker may have passed it on already: whoever hears it twice, behind newer ones, can tell.
+                output = replace(output, redelivered=True)
             code = 0
             try:
                 packet = encode(output, packet_id, retain=batch.retain, duplicate=duplicate)
