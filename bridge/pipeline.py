@@ -136,6 +136,9 @@ class Line:
             await self._insist(lambda: self._registry.remember("session_epoch", epoch))
             self._settlement.forget_session()
         self._epoch = epoch
+        # An outage is noted before the first input after it, so that a keepalive then counts as one after it. Nothing
+        # expires yet: what waits at the broker comes before the first PINGRESP.
+        self._clock_ms = await self._insist(self._registry.tick)
         owed, self._owed = self._owed, []
         for organization, entry_id, entry in owed:
             inputs = self._settlement.recovered(entry.inputs if entry.session_epoch == epoch else ())
