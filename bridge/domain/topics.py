@@ -91,14 +91,13 @@ class InputTopics:
             Refusal: ``invalid_field`` where the organization's level holds no organization.
         """
         levels = topic.split("/")
-        node: _Node | None = self._root
+        nodes = [self._root]  # a fixed level and a placeholder may stand side by side: both are followed
         for level in levels:
-            if node is None:
-                return None
-            node = node.literal.get(level) or node.any
-        if node is None or node.leaf is None:
+            nodes = [next_one for node in nodes for next_one in (node.literal.get(level), node.any) if next_one]
+        leaf = next((node.leaf for node in nodes if node.leaf is not None), None)
+        if leaf is None:
             return None
-        source, positions, organization_level = node.leaf
+        source, positions, organization_level = leaf
         organization = self._default
         if organization_level is not None:
             organization = levels[organization_level]
