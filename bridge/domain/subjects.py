@@ -71,8 +71,8 @@ def report_presence(command: ReportPresence, state: State) -> Decision:
     ref = Ref(command.kind, command.subject)
     before = state.subject(*ref)
     time_ms = event_time(command.time_ms, state.moment.now_ms)
-    if command.retained and command.time_ms is None and state.is_known(subject_key(*ref)):
-        return NOTHING
+    if command.retained and command.time_ms is None and (before.connections or before.sessions or before.endpoints):
+        return NOTHING  # a replay is no news of who is known; a status alone tells nothing of presence
     name = command.connection
     present = before.connections.get(name)
     if command.online:
@@ -117,8 +117,8 @@ def report_status(command: ReportStatus, state: State) -> Decision:
     now_ms = state.moment.now_ms
     time_ms = event_time(command.time_ms, now_ms)
     key = subject_key(*ref)
-    if command.retained and command.time_ms is None and state.is_known(key):
-        return NOTHING
+    if command.retained and command.time_ms is None and state.subject_at(key).status is not NO_STATUS:
+        return NOTHING  # the replay of its presence may have come just before, and says nothing of its status
     timestamp = time_ms if command.timestamp is None else command.timestamp
     return Decision(_take_status(state, ref, key, command.status, time_ms, timestamp))
 
