@@ -29,6 +29,7 @@ log = structlog.get_logger("bridge.app")
 
 _BACKOFF_SECONDS = (0.1, 5.0)
 _DRAIN_SECONDS = 5.0
+_FINISH_SECONDS = 2.0  # a few PINGREQs
 _COUNTS_EVERY_SECONDS = 60.0
 
 
@@ -190,6 +191,9 @@ async def _serve(
         line.stop()
         await asyncio.wait([working], timeout=_DRAIN_SECONDS)
         is_clean = await _drained(settlement)
+        if is_clean and working.done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(line.finish(), _FINISH_SECONDS)
         await session.stop()
         for task in (connection, working, telling):
             task.cancel()

@@ -5,6 +5,7 @@ One batch at a time is between load and commit; the next one collects meanwhile 
 """
 
 import asyncio
+import contextlib
 import random
 import zlib
 from collections import Counter
@@ -127,6 +128,20 @@ class Line:
         except Stopped:
             return
 
+    async def finish(self) -> None:
+        """After `run`: delete what is settled from the journal, or the next start would send it all again.
+
+        Returns once nothing is left there. What arrives meanwhile is not acknowledged and comes again.
+        """
+        with contextlib.suppress(Stopped):
+            while self._settlement.is_journaled:
+                await self._inbox.wait()
+                taken = self._inbox.take(MAXIMUM_BATCH)
+                if isinstance(taken, Connected):
+                    await self._connected(taken)
+                elif isinstance(taken, Confirmed):
+                    await self._forget_settled(taken)
+
     # Marks.
 
     async def _connected(self, mark: Connected) -> None:
@@ -147,10 +162,13 @@ class Line:
             self._counts["redelivered"] += len(copies)
             self._broker.publish(copies, group.settled)
 
-    async def _tick(self, mark: Confirmed) -> None:
+    async def _forget_settled(self, mark: Confirmed) -> None:
         entries = self._settlement.confirmed(mark.connection, mark.acknowledged)
         if entries:
             await self._insist(lambda: self._registry.settle(entries))
+
+    async def _tick(self, mark: Confirmed) -> None:
+        await self._forget_settled(mark)
         self._clock_ms = await self._insist(self._registry.tick)
         await self._sweep()
 

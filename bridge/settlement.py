@@ -61,6 +61,11 @@ class Settlement:
         """How many commits still wait for PUBACKs of their outputs."""
         return sum(not group.delivered for group in self._groups)
 
+    @property
+    def is_journaled(self) -> bool:
+        """Whether a journal entry stands for something that the broker has not confirmed yet."""
+        return any(group.entry is not None for group in self._groups)
+
     def hold(self, receipt: Receipt, digest: int, is_duplicate: bool) -> Held | None:
         """Hold an input that arrived; None where it is a copy of one that is held already."""
         packet_id = receipt.packet_id
