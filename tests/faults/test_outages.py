@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def _start_if_it_may(torn: Stack) -> None:
 
 def test_sigterm_under_load(torn: Stack, load: Make, figures: Tell) -> None:
     run = load()
-    run.start(3_000, 1_500)
+    run.start(2_000, 1_500)
     run.wait_sent(1_000)
     assert torn.bridge.end() == 0
     torn.bridge.start()
@@ -86,6 +87,7 @@ def test_redis_is_killed_and_started_again(torn: Stack, load: Make, figures: Tel
     assert torn.bridge.is_running
 
 
+@pytest.mark.slow
 def test_redis_is_frozen(torn: Stack, load: Make, figures: Tell) -> None:
     run = load()
     run.start(3_000, 1_500)
@@ -114,6 +116,7 @@ def test_the_connection_to_redis_is_cut_again_and_again(torn: Stack, load: Make,
     assert cuts > 10
 
 
+@pytest.mark.slow
 def test_the_broker_is_frozen(torn: Stack, load: Make, figures: Tell) -> None:
     run = load()
     run.start(3_000, 1_500)
@@ -125,9 +128,34 @@ def test_the_broker_is_frozen(torn: Stack, load: Make, figures: Tell) -> None:
     figures(run.judge())
 
 
+def test_the_connection_to_the_broker_is_cut_again_and_again(torn: Stack, load: Make, figures: Tell) -> None:
+    """Both ways at once: PUBACKs that never arrive, outputs that may have arrived. Nobody else is disturbed."""
+    redis: Any = Redis.from_url(torn.redis.url, decode_responses=True)
+    client_id = redis.hget("eb:facts", "client_id")
+    redis.close()
+    run, cuts = load(), 0
+    run.start(4_000, 1_000)
+    while run.sent < 3_500 and cuts < 3:
+        mark = torn.world.mark()
+        _take_over(torn.broker.port, client_id)
+        cuts += 1
+        torn.world.until(lambda mark=mark: "online" in torn.bridge.states(mark), 20, "the bridge is back")
+    run.finish()
+    figures({"cuts": cuts, **run.judge()})
+
+
+def _take_over(port: int, client_id: str) -> None:
+    """Connect as somebody and hang up: the broker ends the other connection and keeps the session."""
+    name = client_id.encode()
+    variable = b"\x00\x04MQTT\x05\x00\x00\x1e\x05\x11\x00\x00\x0e\x10" + len(name).to_bytes(2, "big") + name
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"\x10" + bytes((len(variable),)) + variable)
+        assert connection.recv(1)[0] == 0x20, "no CONNACK"
+
+
 def test_the_broker_is_restarted(torn: Stack, load: Make, figures: Tell) -> None:
     """In order, with persistence: what it has acknowledged to the publisher it keeps, and the bridge comes back."""
-    run, bridge = load(toggles=False), torn.bridge.process
+    run, bridge = load(once=False), torn.bridge.process
     run.start(3_000, 1_500)
     run.wait_sent(1_000)
     mark = torn.world.mark()
@@ -168,5 +196,3 @@ def test_an_outage_of_the_bridge_expires_nobody(torn: Stack) -> None:
         what="the silent one expires, an interval after the outage",
     )
     assert expired.at - up >= 2.5, "an outage must not count as silence"
-    for endpoint in endpoints[:2]:
-        world.rpc("unregister_endpoint", {"userEndpointId": endpoint})

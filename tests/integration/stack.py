@@ -28,7 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Message(NamedTuple):
-    """What a client heard; ``at`` in seconds of the monotonic clock, ``user`` the MQTT 5 user properties."""
+    """What a client heard; ``at`` in seconds of the monotonic clock, ``user`` the MQTT 5 user properties.
+
+    ``dup``: the broker itself may have sent it to this client before, over an earlier connection.
+    """
 
     topic: str
     payload: bytes
@@ -37,6 +40,7 @@ class Message(NamedTuple):
     user: dict[str, str]
     properties: Any
     at: float
+    dup: bool = False
 
     @property
     def json(self) -> Any:
@@ -103,7 +107,8 @@ class Client:
             properties.SessionExpiryInterval = 3600
         if receive_maximum:
             properties.ReceiveMaximum = receive_maximum
-        client.connect("127.0.0.1", port, clean_start=paho.MQTT_CLEAN_START_FIRST_ONLY, properties=properties)
+        # Mosquitto 2.0.11 keeps over a restart only the sessions of those who connected without Clean Start.
+        client.connect("127.0.0.1", port, clean_start=not durable, properties=properties)
         client.loop_start()
         self.paho = client
         assert self._connected.wait(PATIENCE_SECONDS), "the broker did not answer"
