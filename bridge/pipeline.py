@@ -20,6 +20,7 @@ from bridge.batch import Item, Part, items_of, parts_of
 from bridge.domain.changes import commit_of
 from bridge.domain.clock import iso_ms
 from bridge.domain.commands import Command, Expire, Reject, Unfile
+from bridge.domain.ids import is_record_key
 from bridge.domain.inputs import Input
 from bridge.domain.intake import Intake
 from bridge.domain.journal import JournalEntry, encode_entry
@@ -98,6 +99,7 @@ class Line:
         self._clock_ms = 0
         self._epoch: str | None = None
         self._told_ms: dict[str, int] = {}
+        self._corrupt: set[tuple[str, str]] = set()
         self._owed: list[tuple[str, str, JournalEntry]] = []
         self._is_stopping = False
 
@@ -125,6 +127,7 @@ class Line:
                     await self._sweep()
                 elif taken:
                     await self._settle_items([item for item in map(self._item, taken) if item is not None])
+                self._corrupt.clear()
         except Stopped:
             return
 
@@ -244,6 +247,7 @@ class Line:
             id_suffix="-" + self._instance,
             timestamp=iso_ms(moment.now_ms),
             told_ms=self._told_ms,
+            corrupt=[key for name, key in self._corrupt if name == organization],
         )
 
     # Commit, deliver.
@@ -261,6 +265,8 @@ class Line:
                 commit.journal = encode_entry(JournalEntry(self._epoch or "", identities, part.journaled))
             done = await self._commit_records(commit, state)
             if isinstance(done, Corrupt):
+                if self._is_new_fault(part.organization, done.key):
+                    return items_of(part.work)  # known now: only the commands that need this record are rejected
                 return await self._bisect(part, done)
             if isinstance(done, Conflict):
                 self._counts["conflicts"] += 1
@@ -305,6 +311,15 @@ class Line:
             held.waiting += 1
         await self._settle_items(items_of(first))
         return items_of(second)
+
+    def _is_new_fault(self, organization: str, key: str) -> bool:
+        """Note a record's key that holds another type; False where it is none, or was noted and is in the way still."""
+        fault = (organization, key)
+        if not is_record_key(key) or fault in self._corrupt:
+            return False
+        log.error("A key holds what the bridge did not write.", organization=organization, key=key)
+        self._corrupt.add(fault)
+        return True
 
     def _deliver(self, part: Part, state: State, inputs: list[Held], entry: str | None) -> None:
         for item, refusal in part.rejections:

@@ -18,6 +18,7 @@ from bridge.domain.records import (
     Watchers,
 )
 from bridge.domain.rules import Rules
+from bridge.domain.sessions import session_end
 from bridge.domain.state import Entry, State
 from bridge.domain.subjects import is_online, lease_end
 from bridge.domain.values import Commit, Write
@@ -94,7 +95,7 @@ def due_ms(record: Record, rules: Rules, resumed_ms: int) -> int | None:
         if record.stopping is not None:
             return 0
         if record.members:
-            return record.renewed_ms + rules.session_ms
+            return session_end(record, rules, resumed_ms)
         if record.stopped_ms is not None:
             return record.forget_ms
     return None

@@ -96,6 +96,11 @@ def parse_key(key: str) -> tuple[str, str]:
     return noun, unquote(rest)
 
 
+def is_record_key(key: str) -> bool:
+    """Tell whether a record may stand under the key; else it is an index, the deadlines or the journal."""
+    return key == WATCHERS_KEY or key.partition(":")[0] in (*KINDS, "session")
+
+
 def parse_subject_key(key: str) -> Ref:
     """Return the subject of a record key; the key must name one."""
     noun, subject = parse_key(key)

@@ -108,15 +108,25 @@ def _session(emission: Emission, subject: Subject, state: State, targets: _Targe
     sessions = dict.fromkeys(subject.sessions)
     if emission.session is not None:
         sessions[emission.session] = None
-    state.require([session_key(session) for session in sessions])
-    told = dict.fromkeys(key for session in sessions for key in state.session(session).members)
-    _tell([parse_subject_key(key) for key in told], state, targets)
+    # A join of a thousand makes a thousand events for the same members: they are looked up once for a command.
+    known = state.audiences
+    fresh = [session for session in sessions if session not in known]
+    if fresh:
+        state.require([session_key(session) for session in fresh])
+        members = {session: list(state.session(session).members) for session in fresh}
+        state.require([key for keys in members.values() for key in keys])
+        for session, keys in members.items():
+            known[session] = {
+                endpoint: parse_subject_key(key).id for key in keys for endpoint in state.readable(key).endpoints
+            }
+    for session in sessions:
+        targets.update(known[session])
 
 
 def _tell(members: Iterable[Ref], state: State, targets: _Targets) -> None:
     state.require([subject_key(*member) for member in members])
     for member in members:
-        for endpoint in state.subject(*member).endpoints:
+        for endpoint in state.readable(subject_key(*member)).endpoints:
             targets[endpoint] = member.id
 
 

@@ -21,6 +21,7 @@ from bridge.domain.events import relayed
 from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
 from bridge.domain.records import NO_STATUS, Session, Stopping
 from bridge.domain.routing import Emission
+from bridge.domain.rules import Rules
 from bridge.domain.state import CommitFirst, State
 from bridge.domain.subjects import presence_changed
 from bridge.errors import Refusal
@@ -96,12 +97,17 @@ def expire_session(state: State, session_id: str, clock_ms: int) -> list[Emissio
     session = state.session(session_id)
     if session.stopping is not None:
         return _free_chunk(state, session_id, session)
-    if session.members and session.renewed_ms + state.rules.session_ms <= clock_ms:
+    if session.members and session_end(session, state.rules, state.moment.resumed_ms) <= clock_ms:
         stopping = Stopping(list(session.members), "expired")
         return _free_chunk(state, session_id, replace(session, members={}, stopping=stopping))
     if session.stopped_ms is not None and not session.members and session.forget_ms <= clock_ms:
         state.save(session_key(session_id), Session())
     return []
+
+
+def session_end(session: Session, rules: Rules, resumed_ms: int) -> int:
+    """Return the registry clock at which a session without traffic is over; a pause starts its hours anew."""
+    return max(session.renewed_ms, resumed_ms) + rules.session_ms
 
 
 def session_members(command: SessionMembers, state: State) -> Decision:
@@ -146,7 +152,7 @@ def _free(
 def _release(state: State, session_id: str, leavers: Iterable[Ref], cause: str) -> list[Emission]:
     emissions: list[Emission] = []
     for leaver in leavers:
-        subject = state.subject(*leaver)
+        subject = state.readable(subject_key(*leaver))
         if session_id in subject.sessions:
             sessions = {key: joined for key, joined in subject.sessions.items() if key != session_id}
             state.save_subject(leaver, replace(subject, sessions=sessions))

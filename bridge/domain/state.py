@@ -4,7 +4,7 @@ Each command works on an overlay of its own, kept when it is decided and dropped
 again, so that a refused command changes nothing. Reading what is not loaded raises `NotLoaded`; the line loads it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -105,6 +105,10 @@ class State:
         id_suffix: unique to this bridge.
         timestamp: ``moment.now_ms`` as the events write it.
         told_ms: endpoint id -> epoch ms when it was last told that nobody holds it, by earlier batches.
+        corrupt: keys that an earlier try to commit found to hold another type.
+
+    Attributes:
+        audiences: session -> the endpoints of its members and their owners, for the present command only.
     """
 
     def __init__(
@@ -117,6 +121,7 @@ class State:
         id_suffix: str,
         timestamp: str,
         told_ms: Mapping[str, int],
+        corrupt: Collection[str] = (),
     ) -> None:
         self.organization = organization
         self.moment = moment
@@ -133,9 +138,11 @@ class State:
         self.unfinished: list[str] = []
         self.touched: set[str] = set()
         self.unfiled: set[str] = set()
+        self.audiences: dict[str, dict[str, str]] = {}
         self._id_prefix = id_prefix
         self._id_suffix = id_suffix
         self._told_before = told_ms
+        self._corrupt = corrupt
         self._events = 0
         self._overlay: dict[str, tuple[Record, int]] = {}
         self._overlay_claims: dict[str, Claim] = {}
@@ -154,6 +161,7 @@ class State:
 
     def keep(self) -> bool:
         """End a command: its changes stand. Returns whether there were any."""
+        self.audiences.clear()
         overlay = self._overlay
         for key, (record, version) in overlay.items():
             entry = self.entries[key]
@@ -174,6 +182,7 @@ class State:
 
     def drop(self) -> None:
         """Forget what the present command changed."""
+        self.audiences.clear()
         self._overlay = {}
         self._overlay_claims = {}
         self._overlay_unfinished = []
@@ -196,6 +205,8 @@ class State:
             except KeyError:
                 raise NotLoaded((key,)) from None
             noun = key.partition(":")[0]
+            if key in self._corrupt:
+                raise CorruptRecord(key, "holds another type: an operator must mend or delete the key")
             if raw is None:
                 empty = EMPTY_SESSION if noun == "session" else EMPTY_WATCHERS if noun == "watchers" else EMPTY_SUBJECT
                 entry = Entry(empty, 0, empty, 0)
@@ -220,6 +231,13 @@ class State:
         """Return the record of the subject whose key is ``key``; see `subject`."""
         record: Subject = self._record(key)
         return record
+
+    def readable(self, key: str) -> Subject:
+        """Return a subject's record, the empty one where it cannot be read: nobody else has to suffer for it."""
+        try:
+            return self.subject_at(key)
+        except CorruptRecord:
+            return EMPTY_SUBJECT
 
     def session(self, session: str) -> Session:
         """Return a session's record; the empty one where it is unknown."""
