@@ -296,7 +296,7 @@ class World:
         stored = self.registry.organizations.get(organization, {}).get(key)
         return json.loads(stored.split(b":", 2)[2]) if isinstance(stored, bytes) else None
 
-    def keys(self, organization: str = "default") -> set[str]:
+    def stored(self, organization: str = "default") -> set[str]:
         """The keys of all records."""
         values = self.registry.organizations.get(organization, {})
         return {key for key, value in values.items() if isinstance(value, bytes)}

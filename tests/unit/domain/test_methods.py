@@ -103,7 +103,7 @@ def test_parameters_in_an_array_stand_in_the_order_of_the_contract() -> None:
 def test_bad_parameters_are_refused_and_change_nothing(method: str, params: object) -> None:
     world = World()
     assert code(world, method, params) == "invalid_params"
-    assert world.keys() == set()
+    assert world.stored() == set()
 
 
 def test_a_status_time_too_far_ahead_is_a_fault_of_the_parameters() -> None:
@@ -202,8 +202,8 @@ def test_anothers_endpoint_does_not_exist_for_a_user() -> None:
 def test_without_a_prefix_a_service_may_name_the_organization_and_a_user_may_not() -> None:
     world = World()
     world.register("ann", "ann1", organizationId="acme")
-    assert world.keys("acme") == {"user:ann"}
-    assert world.keys() == set()
+    assert world.stored("acme") == {"user:ann"}
+    assert world.stored() == set()
     params = {"keepAliveSeconds": 60, "organizationId": "acme"}
     assert code(world, "register_endpoint", params, user="ann") == "forbidden"
     assert world.call("register_endpoint", {**params, "organizationId": "default"}, user="ann")
@@ -221,14 +221,14 @@ def test_a_service_reaches_an_endpoint_of_another_organization_by_its_id() -> No
     assert code(world, "keepalive_endpoint", ["ann1"], user="ann") == "not_found"
     world.say("users/endpoints/ann1/keepalive")
     assert world.call("unregister_endpoint", ["ann1"]) is None
-    assert world.keys("acme") == set()
+    assert world.stored("acme") == set()
     assert world.all_acknowledged
 
 
 def test_with_a_prefix_the_topic_names_the_organization() -> None:
     world = World(prefix="{organization}/")
     assert world.call("register_endpoint", ["ann", 60, False, "ann1"], prefix="acme/") == {"id": "ann1"}
-    assert world.keys("acme") == {"user:ann"}
+    assert world.stored("acme") == {"user:ann"}
     params = {"userId": "ann", "keepAliveSeconds": 60, "organizationId": "other"}
     assert code(world, "register_endpoint", params, prefix="acme/") == "forbidden"
     assert world.call("register_endpoint", {**params, "organizationId": "acme"}, prefix="acme/")

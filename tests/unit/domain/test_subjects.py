@@ -75,7 +75,7 @@ def test_coming_and_going_is_told_once_each(kind: Kind) -> None:
     assert (event["online"], event["cause"]) == (False, "disconnected")
     assert world.offline("ann", kind=kind) == {}
     assert world.call(f"status_{kind}s") == {}
-    assert world.keys() == {"user:eve", "watchers"}
+    assert world.stored() == {"user:eve", "watchers"}
 
 
 def test_each_kind_is_its_own_id_space() -> None:
@@ -133,7 +133,7 @@ def test_a_time_too_far_ahead_and_any_past_one() -> None:
     now_s = world.registry.now_ms / 1000
     world.say("presence/users/ann", {"type": 1, "timestamp": now_s + 300.001})
     assert world.codes == ["invalid_field"]
-    assert world.keys() == set()
+    assert world.stored() == set()
     world.say("presence/users/ann", {"type": 1, "timestamp": now_s + 300})
     world.say("presence/users/bob", {"type": 1, "timestamp": -5})
     assert world.call("online_users") == ["ann", "bob"]
@@ -152,7 +152,7 @@ def test_other_types_change_nothing_but_are_acknowledged() -> None:
     world = World()
     for number in (0, 3, 4, 5, 6, 7):
         assert world.say("presence/users/ann", {"type": number}) == {}
-    assert (world.keys(), world.codes, world.all_acknowledged) == (set(), [], True)
+    assert (world.stored(), world.codes, world.all_acknowledged) == (set(), [], True)
 
 
 def test_busy_outlasts_going_offline() -> None:
@@ -192,7 +192,7 @@ def test_an_unrenewed_connection_expires_where_a_lease_is_set() -> None:
     world.pass_seconds(9)
     [event] = world.pass_seconds(1)["eve1"]
     assert (event["online"], event["cause"]) == (False, "expired")
-    assert world.keys() == {"user:eve", "watchers"}
+    assert world.stored() == {"user:eve", "watchers"}
 
 
 def test_a_lease_starts_anew_after_a_pause() -> None:
@@ -270,7 +270,7 @@ def test_a_status_time_too_far_ahead() -> None:
     world = World()
     ahead = world.registry.now_ms + 300_001
     world.say("presence/devices/lamp/status", {"status": 1, "timestamp": ahead})
-    assert (world.codes, world.keys()) == (["invalid_field"], set())
+    assert (world.codes, world.stored()) == (["invalid_field"], set())
 
 
 def test_going_offline_drops_a_devices_status_and_nobody_elses() -> None:
@@ -282,7 +282,7 @@ def test_going_offline_drops_a_devices_status_and_nobody_elses() -> None:
     assert world.offline("x", kind="user")["eve1"][0]["status"] == {"a": 1}
     assert world.offline("x", kind="participant")["eve1"][0]["status"] == {"a": 1}
     assert world.offline("x", kind="device")["eve1"][0]["status"] is None
-    assert world.keys() == {"user:eve", "watchers", "user:x", "participant:x"}
+    assert world.stored() == {"user:eve", "watchers", "user:x", "participant:x"}
 
 
 def test_a_device_that_goes_offline_while_another_connection_stays_keeps_its_status() -> None:
@@ -371,7 +371,7 @@ def test_a_version_never_goes_back_also_across_deletion_and_re_creation() -> Non
     for _ in range(5):
         seen += [event["version"] for event in world.online("ann")["eve1"]]
         seen += [event["version"] for event in world.offline("ann")["eve1"]]
-        assert "user:ann" not in world.keys()
+        assert "user:ann" not in world.stored()
         world.registry.now_ms -= 3_000  # Redis TIME goes back
     assert seen == sorted(set(seen))
 
