@@ -21,6 +21,8 @@ def torn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def load(torn: Stack) -> Iterator[Callable[..., Load]]:
     loads: list[Load] = []
+    if not torn.bridge.is_running:  # a test before this one failed halfway
+        torn.bridge.start()
 
     def make(**options: bool | int) -> Load:
         made = Load(torn, f"f{next(_numbers)}", **options)  # type: ignore[arg-type]

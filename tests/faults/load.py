@@ -13,6 +13,7 @@ from typing import Any
 
 from redis import Redis
 
+from tests.faults.publisher import Publisher
 from tests.integration.stack import Message, Stack
 
 
@@ -23,9 +24,9 @@ class Load:
         stack: its ``world`` must hear ``users/endpoints/+``.
         name: makes the ids new.
         pairs: how many devices, and how many users.
-        once: whether every input reaches the broker once and in order. A publisher that loses its connection sends
-            again what was not acknowledged, behind newer ones where its library does so; then only loss can be judged,
-            and there are no users, whose toggles would change their meaning.
+        once: whether every input reaches the broker once. A publisher that loses its connection sends again what was
+            not acknowledged; then only loss can be judged, and there are no users, whose toggles would change their
+            meaning.
     """
 
     def __init__(self, stack: Stack, name: str, *, pairs: int = 5, once: bool = True) -> None:
@@ -37,8 +38,7 @@ class Load:
         self.toggles: dict[str, int] = dict.fromkeys(self.users, 0)
         self.once = once
         self.heard: list[Message] = []
-        self._publisher = stack.client(durable=True)
-        self._mids: list[int] = []
+        self._publisher = Publisher(stack.broker.port)
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._next = 0
@@ -70,7 +70,7 @@ class Load:
             payload = "offline" if self.toggles[uuid] % 2 else "online"
             self.toggles[uuid] += 1
             topic = f"presence/users/{uuid}"
-        self._mids.append(self._publisher.send(topic, payload))
+        self._publisher.put(topic, payload)
 
     def start(self, count: int, per_second: float) -> None:
         """Publish ``count`` inputs in a thread, at a pace that catches up where it fell behind."""
@@ -102,17 +102,13 @@ class Load:
         assert self._thread is not None
         self._thread.join(seconds)
         assert not self._thread.is_alive()
-        mids = set(self._mids)
-        self._publisher.until(
-            lambda: len(self._publisher._acknowledged) >= len(mids) and mids <= self._publisher.acknowledged,
-            seconds,
-            "PUBACKs of all inputs",
-        )
+        self._publisher.wait(seconds)
 
     def close(self) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(10)
+        self._publisher.close()
 
     # Judge.
 
