@@ -44,7 +44,7 @@ class Part:
     Attributes:
         work: every command with its item, in order; the first ``decided`` of them are.
         state: the unit of work, made by the line with the first load.
-        outputs: the messages that the decisions make, in order; ``journaled`` those of commands that changed something.
+        outputs: the messages that the decisions make, in order.
         rejections: what could not be taken, and why.
         moved: items that concern another organization.
         unfinished: records with work left over, to go before everything else.
@@ -56,11 +56,11 @@ class Part:
         self.decided = 0
         self.state: State | None = None
         self.outputs: list[Output] = []
-        self.journaled: list[Output] = []
         self.rejections: list[tuple[Item, Refusal]] = []
         self.moved: list[Item] = []
         self.unfinished: list[str] = []
         self._changed: set[int] = set()
+        self._told: list[tuple[int, list[Output]]] = []
         self._is_cut = False
         self._keys: dict[str, None] = {}
         self._want = Want()
@@ -149,8 +149,9 @@ class Part:
                 continue
             if state.keep():
                 self._changed.add(index)
-                self.journaled += outputs
-            self.outputs += outputs
+            if outputs:
+                self._told.append((index, outputs))
+                self.outputs += outputs
 
     def _try(self, item: Item, command: Command, state: State, router: Router, outputs: list[Output]) -> bool:
         """Decide and route one command; False where something was missing, which is wanted now."""
@@ -190,8 +191,7 @@ class Part:
     def inputs(self) -> tuple[list[Held], list[tuple[int, int]]]:
         """Return the inputs that this part's commit settles, and the identities to journal.
 
-        Those are of the inputs that changed something and are complete. An input with commands left over waits for
-        those too; one that moved elsewhere is not settled here.
+        Those are of the inputs that changed something and are complete. One that moved elsewhere is not settled here.
         """
         left = {id(item.held) for item, _ in self.work[self.decided :] if item.held is not None}
         moved = {id(item.held) for item in self.moved if item.held is not None}
@@ -203,11 +203,25 @@ class Part:
             if held is None or id(held) in settled or id(held) in moved:
                 continue
             settled[id(held)] = held
-            if id(held) in left:
-                held.waiting += 1
-            elif id(item) in changed:
+            if id(item) in changed and id(held) not in left:
                 identities.append((held.packet_id, held.digest))
         return list(settled.values()), identities
+
+    def journaled(self) -> list[Output]:
+        """Return the outputs to journal: all those of the inputs that changed something.
+
+        A copy of such an input joins the journal entry and is not decided again, so what its other commands told, as a
+        relay that changes nothing, must be there too.
+        """
+        changed = {id(self.work[index][0]) for index in self._changed}
+        return [output for index, outputs in self._told if id(self.work[index][0]) in changed for output in outputs]
+
+    def hold_rest(self, settled: Sequence[Held]) -> None:
+        """Once committed: let those of ``settled`` that have commands left over wait for these too."""
+        left = {id(item.held) for item, _ in self.work[self.decided :]}
+        for held in settled:
+            if id(held) in left:
+                held.waiting += 1
 
     def rest(self) -> list[Item]:
         """Return the items that were not decided, with the commands left of them."""

@@ -261,8 +261,9 @@ class Line:
         commit = commit_of(state, f"{self._instance}:{self._batches}")
         entry: str | None = None
         if commit.writes or commit.members or commit.deadlines or commit.floor:
-            if part.journaled or identities:
-                commit.journal = encode_entry(JournalEntry(self._epoch or "", identities, part.journaled))
+            journaled = part.journaled()
+            if journaled or identities:
+                commit.journal = encode_entry(JournalEntry(self._epoch or "", identities, journaled))
             done = await self._commit_records(commit, state)
             if isinstance(done, Corrupt):
                 if self._is_new_fault(part.organization, done.key):
@@ -272,6 +273,7 @@ class Line:
                 self._counts["conflicts"] += 1
                 return items_of(part.work)
             entry = done.entry
+        part.hold_rest(inputs)
         self._deliver(part, state, inputs, entry)
         unfinished = dict.fromkeys((*state.unfinished, *part.unfinished))
         first = [Item(part.organization, (Expire(key, self._clock_ms),)) for key in unfinished]
