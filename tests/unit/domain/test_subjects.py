@@ -313,8 +313,10 @@ def test_update_device_status() -> None:
     statuses = [event["status"] for event in told(world.broker.outputs)["eve1"] if event["type"].startswith("DeviceSt")]
     assert statuses == [{"on": True}, {"on": False}]
     assert world.call("status_devices")["lamp"] == {
-        **{"online": True, "busy": True},
-        **{"status": '{"on":false}', "statusTimestamp": 120_000},
+        "online": True,
+        "busy": True,
+        "status": '{"on":false}',
+        "statusTimestamp": 120_000,
     }
 
 
