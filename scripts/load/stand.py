@@ -181,7 +181,7 @@ class Stand:
 
         def take(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
             if b'"error"' in message.payload:
-                refused.append(message.payload)
+                refused.append(bytes(message.payload))
             answered.append(1)
             room.release()
 
