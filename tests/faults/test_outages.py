@@ -51,7 +51,7 @@ def test_the_bridge_is_killed_again_and_again(torn: Stack, load: Make, figures: 
         assert torn.bridge.process is not None
         torn.bridge.process.kill()
         starting.join(20)
-        torn.bridge.process = None
+        torn.bridge.kill()
     torn.bridge.start()
     run.finish()
     figures(run.judge(60))

