@@ -1,6 +1,7 @@
 """Hypothesis writes a story of presence, sessions, endpoints and time; oracles of a few lines judge it."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -251,7 +252,7 @@ class Story(RuleBasedStateMachine):
         for key, events in presence.items():
             was, now = self.looks(before.get(key)), self.looks(after.get(key))
             steps = [was, *((event["online"], event["busy"]) for event in events)]
-            assert all(one != next_one for one, next_one in zip(steps, steps[1:], strict=False)), "no news, no event"
+            assert all(one != next_one for one, next_one in pairwise(steps)), "no news, no event"
             assert steps[-1] == now
         for key in (before.keys() | after.keys()) - presence.keys():
             if self.looks(before.get(key)) != self.looks(after.get(key)):
