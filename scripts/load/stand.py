@@ -188,7 +188,7 @@ class Stand:
         client = self._client()
         client.on_message = take
         client.subscribe("replies/bench", qos=1)
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # as paho has it
         properties.ResponseTopic = "replies/bench"
         end = time.monotonic() + REGISTER_SECONDS
         try:
