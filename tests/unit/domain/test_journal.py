@@ -1,0 +1,47 @@
+"""A journal entry reads back as it was written, and anything else is a decode error."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.domain.journal import JournalEntry, decode_entry, encode_entry
+from bridge.domain.values import Output
+
+outputs = st.builds(
+    Output,
+    topic=st.text(max_size=20),
+    payload=st.binary(max_size=50),
+    qos=st.integers(0, 1),
+    event_id=st.text(max_size=10),
+    correlation=st.none() | st.binary(max_size=10),
+    redelivered=st.booleans(),
+)
+entries = st.builds(
+    JournalEntry,
+    session_epoch=st.text(max_size=10),
+    inputs=st.lists(st.tuples(st.integers(1, 65_535), st.integers(0, 2**32 - 1)), max_size=5),
+    outputs=st.lists(outputs, max_size=5),
+)
+
+
+@given(entries)
+def test_an_entry_reads_back(entry: JournalEntry) -> None:
+    assert decode_entry(encode_entry(entry)) == entry
+
+
+@given(entries, st.integers(0, 200))
+def test_every_cut_of_an_entry_is_refused_alike(entry: JournalEntry, length: int) -> None:
+    batch = encode_entry(entry)
+    if length < len(batch):
+        with pytest.raises(msgspec.DecodeError):
+            decode_entry(batch[:length])
+
+
+@given(st.binary(max_size=60))
+def test_other_bytes_are_refused_or_an_entry(batch: bytes) -> None:
+    try:
+        entry = decode_entry(batch)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    assert isinstance(entry, JournalEntry)

@@ -1,0 +1,157 @@
+"""The unit of work: overlays, versions, and what is not loaded."""
+
+from typing import Any
+
+import pytest
+
+from bridge.domain.records import EMPTY_SUBJECT, Connection, Subject, Watchers
+from bridge.domain.rules import Rules
+from bridge.domain.state import CommitFirst, CorruptRecord, NotLoaded, State
+from bridge.domain.values import Claim, Loaded, Moment, Owner, Page
+
+NOW = 1_700_000_000_000
+ANN, BOB = "user:ann", "user:bob"
+
+
+def state(records: dict[str, bytes | None] | None = None, *, floor: int = 0, **rest: Any) -> State:
+    made = State(
+        "default",
+        Moment(NOW, 5000, 0),
+        Rules(),
+        id_prefix="p",
+        id_suffix="-i1",
+        timestamp="t",
+        told_ms=rest.pop("told_ms", {}),
+        **rest,
+    )
+    made.add(Loaded({ANN: None, **(records or {})}, {}, floor), {})
+    return made
+
+
+SOME = Subject(connections={"c": Connection(1, 1)})
+
+
+def test_what_is_not_loaded_is_asked_for() -> None:
+    with pytest.raises(NotLoaded) as missing:
+        state().subject("user", "bob")
+    assert missing.value.keys == (BOB,)
+    with pytest.raises(NotLoaded) as missing:
+        state().require([ANN, BOB, "user:cat"], ["e1"])
+    assert (missing.value.keys, missing.value.owners) == ((BOB, "user:cat"), ("e1",))
+    with pytest.raises(NotLoaded) as missing:
+        state().owner("e1")
+    assert missing.value.owners == ("e1",)
+    page = Page("online:user", "", 5)
+    with pytest.raises(NotLoaded) as missing:
+        state().page(page)
+    assert missing.value.page == page
+    with pytest.raises(NotLoaded) as missing:
+        state().owned_subject(Owner("acme", "user", "x", 1))
+    assert missing.value.foreign == ("acme", "user:x")
+
+
+def test_an_absent_record_is_the_empty_one() -> None:
+    made = state({"session:s": None, "watchers": None})
+    assert made.subject("user", "ann") is EMPTY_SUBJECT
+    assert made.session("s").members == {}
+    assert made.watchers().names == {}
+    assert not made.is_known(ANN)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [b"", b"5", b"5:1", b"5:1:", b"5:1:[]", b"5:2:{}", b"x:1:{}", b'5:1:{"connections":1}', b"5:1:\xff", b"5::{}"],
+)
+def test_what_cannot_be_read_is_corrupt_and_is_empty_where_only_read_along(stored: bytes) -> None:
+    made = state({BOB: stored})
+    with pytest.raises(CorruptRecord) as corrupt:
+        made.subject("user", "bob")
+    assert corrupt.value.key == BOB
+    assert made.readable(BOB) is EMPTY_SUBJECT
+
+
+def test_a_key_of_another_type_is_corrupt_from_the_second_look_on() -> None:
+    with pytest.raises(CorruptRecord):
+        state({BOB: None}, corrupt=[BOB]).subject("user", "bob")
+
+
+def test_a_dropped_command_leaves_no_trace() -> None:
+    made = state({BOB: None})
+    made.owners["e1"] = None
+    made.save(ANN, SOME)
+    made.claim("e1", Owner("default", "user", "ann", NOW))
+    made.go_on(ANN)
+    made.touch(ANN)
+    assert made.is_first_telling("gone", 10_000)
+    made.drop()
+    assert made.subject("user", "ann") is EMPTY_SUBJECT
+    assert made.keep() is False
+    assert (made.claims, made.unfinished, made.touched, made.told) == ({}, [], set(), {})
+    assert made.owner("e1") is None
+
+
+def test_kept_commands_add_up() -> None:
+    made = state()
+    made.save(ANN, SOME)
+    assert made.subject("user", "ann") is SOME  # its own changes are seen at once
+    assert made.keep() is True
+    assert made.entry(ANN).record is SOME
+    assert made.entry(ANN).loaded is EMPTY_SUBJECT
+    assert made.keep() is False
+
+
+def test_versions_rise_within_a_batch_above_the_record_and_above_the_floor() -> None:
+    made = state()
+    assert [made.save(ANN, SOME), made.save(ANN, EMPTY_SUBJECT), made.save(ANN, SOME)] == [NOW, NOW + 1, NOW + 2]
+    assert state(floor=NOW + 50).save(ANN, SOME) == NOW + 51
+    assert state({ANN: b"%d:1:{}" % (NOW + 9)}, floor=NOW + 50).save(ANN, SOME) == NOW + 10
+    assert state({ANN: b"5:1:{}"}).save(ANN, SOME) == NOW
+    fresh = state(floor=NOW + 50)
+    assert fresh.version(ANN) == NOW + 51  # what it would start with
+    assert state({ANN: b"5:1:{}"}).version(ANN) == 5
+
+
+def test_an_index_is_not_read_over_changes_that_are_not_committed() -> None:
+    made = state()
+    page = Page("online:user", "", 5)
+    made.add(Loaded({}, {page: ["x"]}, 0), {})
+    assert made.page(page) == ["x"]
+    made.save(ANN, SOME)
+    made.keep()
+    with pytest.raises(CommitFirst):
+        made.page(page)
+
+
+def test_claims_of_one_batch_are_one_change_each() -> None:
+    made = state()
+    ann, bob = Owner("default", "user", "ann", 1), Owner("default", "user", "bob", NOW)
+    made.owners["e1"] = ann
+    made.claim("e1", None)
+    made.keep()
+    assert made.owner("e1") is None
+    made.claim("e1", bob)
+    made.keep()
+    assert made.claims == {"e1": Claim("e1", ann, bob)}
+
+
+def test_to_be_watched_alone_is_not_to_be_known() -> None:
+    made = state({BOB: b'5:1:{"watchers":{"e":"user:ann"}}', "watchers": b'5:1:{"names":{"*":{"e":"user:ann"}}}'})
+    assert not made.is_known(BOB)
+    assert made.watchers() == Watchers({"*": {"e": "user:ann"}})
+
+
+def test_telling_is_limited_within_a_batch_and_over_batches() -> None:
+    made = state(told_ms={"late": NOW - 9_999, "long": NOW - 10_000})
+    assert not made.is_first_telling("late", 10_000)
+    assert made.is_first_telling("long", 10_000)
+    made.keep()
+    assert not made.is_first_telling("long", 10_000)
+
+
+def test_event_ids_rise_and_name_batch_and_bridge() -> None:
+    made = state()
+    stamps = [made.stamp("user/ann", 5) for _ in range(300)]
+    ids = [stamp[0] for stamp in stamps]
+    assert ids == sorted(set(ids))
+    assert ids[0] == "p000001-i1"
+    assert stamps[0][1:] == ("t", "default", "user/ann", 5)
