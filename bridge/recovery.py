@@ -23,7 +23,7 @@ async def left_over(registry: Registry, name: str) -> list[tuple[str, str, Journ
             continue
         try:
             entries.append((organization, entry_id, decode_entry(batch)))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.error(
                 "A journal entry cannot be read: its outputs are lost. Keep it for inspection, or XDEL it.",
                 organization=organization,

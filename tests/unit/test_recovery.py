@@ -42,8 +42,11 @@ async def test_the_entries_of_earlier_runs_of_this_bridge_in_order() -> None:
 
 async def test_an_entry_that_cannot_be_read_is_left_and_holds_nothing_up() -> None:
     registry = await journal(
-        *(("acme", "north/1", batch) for batch in (b"", b"nonsense", b"\xc1", encode_entry(ENTRY)[:-1])),
+        *(
+            ("acme", "north/1", batch)
+            for batch in (b"", b"nonsense", b"\xc1", b"\x93\xa1\xff\x90\x90", encode_entry(ENTRY)[:-1])
+        ),
         ("acme", "north/1", encode_entry(ENTRY)),
     )
     assert [entry for _, _, entry in await left_over(registry, "north")] == [ENTRY]
-    assert len(await registry.journal()) == 5
+    assert len(await registry.journal()) == 6
