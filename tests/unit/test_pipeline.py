@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge import pipeline
 from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
 from bridge.domain.journal import decode_entry
 from bridge.domain.rules import Rules
@@ -412,13 +413,14 @@ def test_a_corrupt_record_of_a_fellow_member_does_not_silence_the_others() -> No
 
 
 @pytest.mark.parametrize("stored", [b"nonsense", Ranks(a=1)], ids=repr)
-def test_corrupt_records_with_deadlines_never_fill_the_sweep(stored: Any) -> None:
+def test_corrupt_records_with_deadlines_never_fill_the_sweep(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "SWEEP_BATCH", 20)
     world = World()
     world.register("ann", "ann1", 30)
     values = world.registry.organizations["default"]
     deadlines = values["deadlines"]
     assert isinstance(deadlines, Ranks)
-    for number in range(SWEEP_BATCH + 10):
+    for number in range(25):
         values[f"user:bad{number}"] = stored
         deadlines[f"user:bad{number}"] = 1
     assert types_of(world.pass_seconds(31)["ann1"]) == ["UserEndpointExpiredEvent"]
