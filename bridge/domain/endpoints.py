@@ -204,6 +204,9 @@ def expire_endpoints(state: State, ref: Ref, clock_ms: int) -> list[Emission]:
     emissions: list[Emission] = []
     for name, due in dues.items():
         if due.expire_ms <= clock_ms:
+            if due.sick_ms is not None and endpoints[name].reminded_ms:
+                # It was sick for less than the time between two sweeps: the others hear the same story all the same.
+                emissions.append(_call_sick(state, ref, name))
             emissions += _expire(state, ref, name)
         elif due.next_ms <= clock_ms:
             emissions += _remind(state, ref, name, due, clock_ms)
@@ -233,9 +236,13 @@ def _remind(state: State, ref: Ref, name: str, due: Timing, clock_ms: int) -> li
         emissions.append(Emission(reminder, subject=ref, endpoint=(name, ref.id)))
         due = timing(name, endpoint, state.rules, state.moment.resumed_ms)
     if due.sick_ms is not None and due.sick_ms <= clock_ms:
-        version = _put(state, ref, name, replace(endpoint, sick=True))
-        emissions.append(_state_changed(state, ref, name, version, SICK, HEALTHY))
+        emissions.append(_call_sick(state, ref, name))
     return emissions
+
+
+def _call_sick(state: State, ref: Ref, name: str) -> Emission:
+    version = _put(state, ref, name, replace(state.subject(*ref).endpoints[name], sick=True))
+    return _state_changed(state, ref, name, version, SICK, HEALTHY)
 
 
 def check_watch(names: Iterable[str], field: str) -> tuple[str, ...]:
