@@ -242,7 +242,8 @@ class Story(RuleBasedStateMachine):
                 continue
             assert event["id"] not in self.ids, "an id is used once"
             seen[event["id"]] = event
-            if not event["about"].startswith("endpoint/"):
+            about = event["about"].replace("/", ":")
+            if about in before or about in after:  # else it is a relay about a session that nobody knows
                 last = self.versions.get(event["about"], 0)
                 # One change may be two facts: that an endpoint ended, and that its subject is offline by it.
                 beside = event["type"].endswith("PresenceChangedEvent") and self.world.rules.from_endpoints
