@@ -11,7 +11,7 @@ from bridge.domain.records import (
     EMPTY_SESSION,
     EMPTY_SUBJECT,
     EMPTY_WATCHERS,
-    SCHEMA,
+    SCHEMA_FIELD,
     Record,
     Session,
     Subject,
@@ -51,7 +51,7 @@ def _write(commit: Commit, key: str, entry: Entry, state: State) -> None:
             commit.checks[key] = 0
         commit.floor = max(commit.floor, entry.version)
     else:
-        text = b"%d:%d:%b" % (entry.version, SCHEMA, _encode(record))
+        text = str(entry.version).encode() + SCHEMA_FIELD + _encode(record)
         commit.writes.append(Write(key, entry.loaded_version, text))
     if isinstance(record, Subject) and isinstance(entry.loaded, Subject):
         _index(commit, key, entry.loaded, record, state.rules)

@@ -86,13 +86,13 @@ def _presence_decoder(kind: Kind) -> msgspec.json.Decoder[Any]:
 _PRESENCE_DECODERS = {kind: _presence_decoder(kind) for kind in KINDS}
 
 
-class _StatusEnvelope(msgspec.Struct, forbid_unknown_fields=True):
+class _StatusEnvelope(msgspec.Struct):
     status: msgspec.Raw
     timestamp: str | int | float  # a number stays as it was written
 
 
+_STATUS_FIELDS = frozenset(("status", "timestamp"))
 _status_envelope = msgspec.json.Decoder(_StatusEnvelope).decode
-_object = msgspec.json.Decoder(dict[str, object]).decode
 _any = msgspec.json.Decoder().decode
 
 
@@ -115,36 +115,35 @@ def read_json(decode: Callable[[bytes | msgspec.Raw], _T], payload: bytes | msgs
         raise Refusal("too_deep", f"payload is nested deeper than {MAXIMUM_DEPTH} levels") from None
 
 
-def check_depth(payload: bytes) -> None:
-    """Refuse JSON nested deeper than `MAXIMUM_DEPTH`; few enough brackets need no closer look.
+def check_depth(document: object) -> None:
+    """Refuse decoded JSON that is nested deeper than `MAXIMUM_DEPTH` levels.
 
     Raises:
-        Refusal: ``too_deep``, or ``not_json``.
+        Refusal: ``too_deep``.
     """
-    if payload.count(b"[") + payload.count(b"{") <= MAXIMUM_DEPTH:
-        return
-    level: list[object] = [read_json(_any, payload)]
+    level = [document]
     for _ in range(MAXIMUM_DEPTH):
         level = [
             inner
             for value in level
-            for inner in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
-            if isinstance(inner, dict | list)
+            if type(value) is dict or type(value) is list
+            for inner in (value.values() if type(value) is dict else value)
+            if type(inner) is dict or type(inner) is list
         ]
         if not level:
             return
     raise Refusal("too_deep", f"payload is nested deeper than {MAXIMUM_DEPTH} levels: flatten it")
 
 
-def read_document(payload: bytes) -> msgspec.Raw:
-    """Return a document as it is, once it is certain that everybody can read it.
+def read_document(payload: bytes) -> object:
+    """Decode any JSON, so that it is certain that everybody can read it.
 
     Raises:
         Refusal: ``not_json``, ``too_deep``, or ``invalid_field`` where a number is beyond any float.
     """
-    check_depth(payload)
-    read_json(_any, payload)  # also refuses what is JSON by its grammar but not to a parser: 1e999, half a surrogate
-    return msgspec.Raw(payload)
+    document = read_json(_any, payload)
+    check_depth(document)
+    return document
 
 
 def _check_text(payload: bytes) -> None:
@@ -171,7 +170,9 @@ def decode_presence(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Comm
         event = read_json(_PRESENCE_DECODERS[kind].decode, payload)
     except Refusal as refusal:
         if refusal.code == "invalid_field":
-            check_depth(payload)  # the fault to name first; what is taken needs no look, nothing of the rest is kept
+            read_document(
+                payload
+            )  # too deep is the fault to name first; what is taken needs no look, nothing of the rest is kept
         raise
     if event.message:
         event = read_json(_PRESENCE_DECODERS[kind].decode, event.message)
@@ -239,17 +240,15 @@ def decode_status(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Comman
     payload = inbound.payload
     _check_text(payload)
     document = read_document(payload)
-    if payload.lstrip().startswith(b"{") and b'"timestamp"' in payload and b'"status"' in payload:
-        try:
-            envelope = _status_envelope(payload)
-        except msgspec.ValidationError:
-            pass  # it has other fields as well: a document like any other
-        except msgspec.DecodeError as error:
-            raise Refusal("not_json", f"payload is no JSON ({len(payload)} bytes): {error}") from None
-        else:
-            time_ms, timestamp = parse_time(envelope.timestamp, "timestamp")
-            return [ReportStatus(kind, subject, envelope.status, time_ms, timestamp, inbound.retained)]
-    return [ReportStatus(kind, subject, document, retained=inbound.retained)]
+    if (
+        type(document) is dict
+        and document.keys() == _STATUS_FIELDS
+        and type(document["timestamp"]) in (str, int, float)
+    ):
+        envelope = read_json(_status_envelope, payload)
+        time_ms, timestamp = parse_time(envelope.timestamp, "timestamp")
+        return [ReportStatus(kind, subject, envelope.status, time_ms, timestamp, inbound.retained)]
+    return [ReportStatus(kind, subject, msgspec.Raw(payload), retained=inbound.retained)]
 
 
 def decode_keepalive(ids: Sequence[str], inbound: Input) -> list[Command]:
@@ -274,8 +273,9 @@ def decode_session(ids: Sequence[str], inbound: Input) -> list[Command]:
     """
     session = require_id(ids[0], "session in the topic")
     _check_text(inbound.payload)
-    check_depth(inbound.payload)
-    event = read_json(_object, inbound.payload)
+    event = read_document(inbound.payload)
+    if not isinstance(event, dict):
+        raise Refusal("invalid_field", f"payload is {_kind_of(event)}: send an object")
     message = event.get("message")
     if isinstance(message, dict):
         event = message

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bridge.domain.clock import parse_time
-from bridge.domain.codec import check_depth, read_document, read_json
+from bridge.domain.codec import read_document
 from bridge.domain.commands import (
     Caller,
     Command,
@@ -147,8 +147,9 @@ def _listing(what: str, kind: Kind) -> Method:
 
 def _update_device_status(params: _DeviceStatus, _: Call) -> Command:
     time_ms, timestamp = parse_time(params.timestamp, "timestamp")
-    document = read_document(params.status.encode())
-    return UpdateDeviceStatus(_id(params.uuid, "uuid"), document, time_ms, timestamp)
+    document = params.status.encode()
+    read_document(document)
+    return UpdateDeviceStatus(_id(params.uuid, "uuid"), msgspec.Raw(document), time_ms, timestamp)
 
 
 def _register(params: _Register, call: Call) -> Command:
@@ -242,9 +243,7 @@ def decode_call(method: str, payload: bytes, call: Call, organization: str) -> t
 
 
 def _params(params: type[_Params], payload: bytes) -> _Params:
-    if payload:
-        check_depth(payload)
-    given = read_json(msgspec.json.decode, payload) if payload else {}
+    given = read_document(payload) if payload else {}
     names = params.__struct_encode_fields__
     if isinstance(given, list):
         if len(given) > len(names):

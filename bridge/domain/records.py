@@ -8,6 +8,7 @@ again. A field that has its default is left out of the JSON.
 import msgspec
 
 SCHEMA = 1
+SCHEMA_FIELD = b":%d:" % SCHEMA
 
 NO_STATUS = msgspec.Raw()
 

@@ -15,6 +15,7 @@ from bridge.domain.records import (
     EMPTY_SUBJECT,
     EMPTY_WATCHERS,
     SCHEMA,
+    SCHEMA_FIELD,
     Record,
     Session,
     Subject,
@@ -23,7 +24,6 @@ from bridge.domain.records import (
 from bridge.domain.rules import Rules
 from bridge.domain.values import Claim, Kind, Loaded, Moment, Owner, Page
 
-_SCHEMA_FIELD = b":%d:" % SCHEMA
 _SUBJECT_DECODER = msgspec.json.Decoder(Subject)
 _DECODERS: dict[str, msgspec.json.Decoder[Subject] | msgspec.json.Decoder[Session] | msgspec.json.Decoder[Watchers]] = {
     "user": _SUBJECT_DECODER,
@@ -370,9 +370,9 @@ class State:
 
 def _decode(key: str, noun: str, raw: bytes) -> tuple[Record, int]:
     end = raw.find(b":")
-    if not raw.startswith(_SCHEMA_FIELD, end):
+    if not raw.startswith(SCHEMA_FIELD, end):
         raise CorruptRecord(key, f"its schema is not {SCHEMA}: was it written by a newer bridge?")
     try:
-        return _DECODERS[noun].decode(raw[end + len(_SCHEMA_FIELD) :]), int(raw[:end])
+        return _DECODERS[noun].decode(raw[end + len(SCHEMA_FIELD) :]), int(raw[:end])
     except (ValueError, KeyError, RecursionError) as error:
         raise CorruptRecord(key, f"not a {noun} record: {error}") from None

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from bridge.domain.codec import (
     MAXIMUM_DEPTH,
-    check_depth,
     decode_keepalive,
     decode_presence,
     decode_session,
     decode_status,
+    read_document,
 )
 from bridge.domain.commands import (
     Ignore,
@@ -439,14 +439,14 @@ def test_great_numbers_within_reason_pass_through_a_session_message() -> None:
 
 @pytest.mark.parametrize("depth", [1, MAXIMUM_DEPTH - 1, MAXIMUM_DEPTH])
 def test_nesting_up_to_the_limit_is_taken(depth: int) -> None:
-    check_depth(b"[" * depth + b"]" * depth)
-    check_depth(b"[" + b",".join([b"[" * (depth - 1) + b"]" * (depth - 1)] * 9 if depth > 1 else []) + b"]")
+    read_document(b"[" * depth + b"]" * depth)
+    read_document(b"[" + b",".join([b"[" * (depth - 1) + b"]" * (depth - 1)] * 9 if depth > 1 else []) + b"]")
 
 
 @pytest.mark.parametrize("depth", [MAXIMUM_DEPTH + 1, 500, DEEP])
 def test_nesting_beyond_it_is_not(depth: int) -> None:
-    assert code_of(check_depth, b"[" * depth + b"]" * depth) == "too_deep"
-    assert code_of(check_depth, b'{"a":' * depth + b"1" + b"}" * depth) == "too_deep"
+    assert code_of(read_document, b"[" * depth + b"]" * depth) == "too_deep"
+    assert code_of(read_document, b'{"a":' * depth + b"1" + b"}" * depth) == "too_deep"
 
 
 @given(payload=st.binary(max_size=200), kind=st.sampled_from(KINDS))
