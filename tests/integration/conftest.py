@@ -15,7 +15,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def _tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Many organizations by prefix, topics that name the user, Valkey, a long grace, and the narrowest window."""
     with stack(
         tmp_path_factory.mktemp("tenants"),
@@ -27,6 +27,14 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         ENDPOINTS__GRACE_SECONDS="30",
     ) as found:
         yield found
+
+
+@pytest.fixture
+def tenants(_tenants: Stack) -> Stack:
+    """That stack with its bridge running, also where the test before failed between kill and start."""
+    if not _tenants.bridge.is_running:
+        _tenants.bridge.start()
+    return _tenants
 
 
 _numbers = count(1)
