@@ -121,6 +121,12 @@ def check_depth(document: object) -> None:
     Raises:
         Refusal: ``too_deep``.
     """
+    values = document.values() if type(document) is dict else document if type(document) is list else ()
+    for value in values:
+        if type(value) is dict or type(value) is list:
+            break
+    else:
+        return  # flat, as nearly all are
     level = [document]
     for _ in range(MAXIMUM_DEPTH):
         level = [

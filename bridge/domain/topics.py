@@ -3,7 +3,7 @@
 Matching walks one dictionary per topic level, so its cost does not grow with the number of templates.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bridge.domain.ids import is_organization
@@ -47,6 +47,21 @@ class _Node:
         self.leaf: _Leaf | None = None
 
 
+def _merged(nodes: Sequence[_Node]) -> _Node:
+    """Return one node that stands for all of ``nodes``, the first of them first.
+
+    Where a fixed level and a placeholder stand side by side, what follows the placeholder is also put under the fixed
+    level, so that matching never has to go back.
+    """
+    merged = _Node()
+    merged.leaf = next((node.leaf for node in nodes if node.leaf is not None), None)
+    wild = [node.any for node in nodes if node.any is not None]
+    merged.any = _merged(wild) if wild else None
+    for level in dict.fromkeys(level for node in nodes for level in node.literal):
+        merged.literal[level] = _merged([*(node.literal[level] for node in nodes if level in node.literal), *wild])
+    return merged
+
+
 class InputTopics:
     """The input templates as one table.
 
@@ -61,11 +76,11 @@ class InputTopics:
 
     def __init__(self, templates: Mapping[str, str], prefix: str, default_organization: str) -> None:
         self._default = default_organization
-        self._root = _Node()
         self.filters: list[str] = []
+        root = _Node()
         for source, placeholders in INPUTS.items():
             levels = (prefix + templates[source]).split("/")
-            node = self._root
+            node = root
             for level in levels:
                 if level.startswith("{"):
                     node.any = node.any or _Node()
@@ -83,6 +98,7 @@ class InputTopics:
                 levels.index("{organization}") if "{organization}" in levels else None,
             )
             self.filters.append("/".join("+" if level.startswith("{") else level for level in levels))
+        self._root = _merged([root])
 
     def match(self, topic: str) -> Match | None:
         """Return what the topic says, None where no template fits.
@@ -91,13 +107,14 @@ class InputTopics:
             Refusal: ``invalid_field`` where the organization's level holds no organization.
         """
         levels = topic.split("/")
-        nodes = [self._root]  # a fixed level and a placeholder may stand side by side: both are followed
+        node: _Node | None = self._root
         for level in levels:
-            nodes = [next_one for node in nodes for next_one in (node.literal.get(level), node.any) if next_one]
-        leaf = next((node.leaf for node in nodes if node.leaf is not None), None)
-        if leaf is None:
+            if node is None:
+                return None
+            node = node.literal.get(level) or node.any
+        if node is None or node.leaf is None:
             return None
-        source, positions, organization_level = leaf
+        source, positions, organization_level = node.leaf
         organization = self._default
         if organization_level is not None:
             organization = levels[organization_level]
