@@ -115,32 +115,6 @@ def read_json(decode: Callable[[bytes | msgspec.Raw], _T], payload: bytes | msgs
         raise Refusal("too_deep", f"payload is nested deeper than {MAXIMUM_DEPTH} levels") from None
 
 
-def check_depth(document: object) -> None:
-    """Refuse decoded JSON that is nested deeper than `MAXIMUM_DEPTH` levels.
-
-    Raises:
-        Refusal: ``too_deep``.
-    """
-    values = document.values() if type(document) is dict else document if type(document) is list else ()
-    for value in values:
-        if type(value) is dict or type(value) is list:
-            break
-    else:
-        return  # flat, as nearly all are
-    level = [document]
-    for _ in range(MAXIMUM_DEPTH):
-        level = [
-            inner
-            for value in level
-            if type(value) is dict or type(value) is list
-            for inner in (value.values() if type(value) is dict else value)
-            if type(inner) is dict or type(inner) is list
-        ]
-        if not level:
-            return
-    raise Refusal("too_deep", f"payload is nested deeper than {MAXIMUM_DEPTH} levels: flatten it")
-
-
 def read_document(payload: bytes) -> object:
     """Decode any JSON, so that it is certain that everybody can read it.
 
@@ -148,8 +122,24 @@ def read_document(payload: bytes) -> object:
         Refusal: ``not_json``, ``too_deep``, or ``invalid_field`` where a number is beyond any float.
     """
     document = read_json(_any, payload)
-    check_depth(document)
+    # Few enough brackets cannot be nested too deep; only more of them are worth a walk.
+    if payload.count(b"[") + payload.count(b"{") > MAXIMUM_DEPTH:
+        _check_depth(document)
     return document
+
+
+def _check_depth(document: object) -> None:
+    level = [document]
+    for _ in range(MAXIMUM_DEPTH):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise Refusal("too_deep", f"payload is nested deeper than {MAXIMUM_DEPTH} levels: flatten it")
 
 
 def _check_text(payload: bytes) -> None:
