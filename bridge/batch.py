@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from bridge.domain.commands import Command, Expire
-from bridge.domain.decide import decide, first_keys, first_owner
+from bridge.domain.decide import QUESTIONS, decide, first_keys, first_owner
 from bridge.domain.intake import Reply, answer, error_answer
 from bridge.domain.routing import Router
 from bridge.domain.state import CommitFirst, CorruptRecord, Elsewhere, NotLoaded, State
@@ -18,6 +18,13 @@ from bridge.errors import Refusal
 from bridge.settlement import Held
 
 log = structlog.get_logger("bridge.batch")
+
+
+# A batch ends early beyond these, so that no commit grows beyond what Redis takes in one request.
+MAXIMUM_OUTPUTS = 10_000
+MAXIMUM_BYTES = 8 * 1024 * 1024
+# Below the message_size_limit of the shipped mosquitto.conf.
+MAXIMUM_ANSWER_BYTES = 900_000
 
 
 class Item(msgspec.Struct, eq=False, gc=False):
@@ -29,6 +36,7 @@ class Item(msgspec.Struct, eq=False, gc=False):
         reply: where the answer goes.
         held: the QoS 1 input to acknowledge.
         source: topic and payload size in bytes, for the report of a rejection.
+        is_part: more commands of the same input come in a later commit.
     """
 
     organization: str
@@ -36,6 +44,7 @@ class Item(msgspec.Struct, eq=False, gc=False):
     reply: Reply | None = None
     held: Held | None = None
     source: tuple[str, int] = ("", 0)
+    is_part: bool = False
 
 
 class Part:
@@ -59,7 +68,8 @@ class Part:
         self.rejections: list[tuple[Item, Refusal]] = []
         self.moved: list[Item] = []
         self.unfinished: list[str] = []
-        self._changed: set[int] = set()
+        self._durable: set[int] = set()
+        self._bytes = 0
         self._told: list[tuple[int, list[Output]]] = []
         self._is_cut = False
         self._keys: dict[str, None] = {}
@@ -147,11 +157,15 @@ class Part:
                 state.drop()
                 self._refuse(item, command, refusal, state)
                 continue
-            if state.keep():
-                self._changed.add(index)
+            if state.keep() or (item.held is not None and type(command) not in QUESTIONS):
+                self._durable.add(index)
             if outputs:
                 self._told.append((index, outputs))
                 self.outputs += outputs
+                self._bytes += sum([len(output.payload) for output in outputs])
+            if state.unfinished or len(self.outputs) > MAXIMUM_OUTPUTS or self._bytes > MAXIMUM_BYTES:
+                self.cut()
+                return
 
     def _try(self, item: Item, command: Command, state: State, router: Router, outputs: list[Output]) -> bool:
         """Decide and route one command; False where something was missing, which is wanted now."""
@@ -168,7 +182,10 @@ class Part:
                 self._miss(missing)
                 is_complete = False
         if item.reply is not None:
-            outputs.append(_reply(item.reply, answer(decision.answer)))
+            payload = answer(decision.answer)
+            if len(payload) > MAXIMUM_ANSWER_BYTES:
+                raise Refusal("too_many", f"the answer has {len(payload)} bytes, too many for one message: pass limit")
+            outputs.append(_reply(item.reply, payload))
         return is_complete
 
     def _refuse(self, item: Item, command: Command, refusal: Refusal, state: State) -> None:
@@ -191,11 +208,12 @@ class Part:
     def inputs(self) -> tuple[list[Held], list[tuple[int, int]]]:
         """Return the inputs that this part's commit settles, and the identities to journal.
 
-        Those are of the inputs that changed something and are complete. One that moved elsewhere is not settled here.
+        Those are of the complete inputs that could have changed something, also where they did not: decided again after
+        a crash, behind later ones that are not, they would. One that moved elsewhere is not settled here.
         """
         left = {id(item.held) for item, _ in self.work[self.decided :] if item.held is not None}
         moved = {id(item.held) for item in self.moved if item.held is not None}
-        changed = {id(self.work[index][0]) for index in self._changed}
+        durable = {id(self.work[index][0]) for index in self._durable}
         settled: dict[int, Held] = {}
         identities: list[tuple[int, int]] = []
         for item, _ in self.work[: self.decided]:
@@ -203,18 +221,17 @@ class Part:
             if held is None or id(held) in settled or id(held) in moved:
                 continue
             settled[id(held)] = held
-            if id(item) in changed and id(held) not in left:
+            if id(item) in durable and id(held) not in left and not item.is_part:
                 identities.append((held.packet_id, held.digest))
         return list(settled.values()), identities
 
     def journaled(self) -> list[Output]:
-        """Return the outputs to journal: all those of the inputs that changed something.
+        """Return the outputs to journal: all those of the inputs that changed something, or could have.
 
-        A copy of such an input joins the journal entry and is not decided again, so what its other commands told, as a
-        relay that changes nothing, must be there too.
+        A copy of such an input joins the journal entry and is not decided again, so all that it told must be there.
         """
-        changed = {id(self.work[index][0]) for index in self._changed}
-        return [output for index, outputs in self._told if id(self.work[index][0]) in changed for output in outputs]
+        durable = {id(self.work[index][0]) for index in self._durable}
+        return [output for index, outputs in self._told if id(self.work[index][0]) in durable for output in outputs]
 
     def hold_rest(self, settled: Sequence[Held]) -> None:
         """Once committed: let those of ``settled`` that have commands left over wait for these too."""

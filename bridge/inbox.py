@@ -15,6 +15,7 @@ import mqtt5
 from bridge.domain.values import Receipt
 
 MAXIMUM_QOS0 = 50_000
+MAXIMUM_QOS0_BYTES = 64 * 1024 * 1024
 
 
 class Connected(NamedTuple):
@@ -46,6 +47,7 @@ class Inbox:
         self._arrivals: deque[Arrival | Mark] = deque()
         self._counts = counts
         self._qos0 = 0
+        self._qos0_bytes = 0
         self._empty_topics: set[str] = set()
         self._waiting = asyncio.Event()
         self.is_subscribed = False
@@ -75,12 +77,14 @@ class Inbox:
         if is_keepalive and packet.topic in self._empty_topics:
             self._counts["coalesced"] += 1
             return False
-        if self._qos0 >= MAXIMUM_QOS0:
+        size_bytes = len(packet.payload)
+        if self._qos0 >= MAXIMUM_QOS0 or self._qos0_bytes + size_bytes > MAXIMUM_QOS0_BYTES:
             self._counts["dropped_qos0"] += 1
             return False
         if is_keepalive:
             self._empty_topics.add(packet.topic)
         self._qos0 += 1
+        self._qos0_bytes += size_bytes
         return True
 
     def confirmed(self, connection: int, acknowledged: int) -> None:
@@ -125,6 +129,7 @@ class Inbox:
             taken.append(head)
             if head[1] is None:
                 self._qos0 -= 1
+                self._qos0_bytes -= len(head[0].payload)
                 if _is_keepalive(head[0]):
                     self._empty_topics.discard(head[0].topic)
         return taken

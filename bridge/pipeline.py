@@ -40,6 +40,7 @@ MAXIMUM_BATCH = 1_000
 MAXIMUM_WAVES = 6
 SWEEP_BATCH = 200
 MAXIMUM_TOLD = 10_000
+MAXIMUM_CONFLICTS = 10
 _BACKOFF_SECONDS = (0.05, 2.0)
 
 _T = TypeVar("_T")
@@ -96,6 +97,9 @@ class Line:
         self._new_epoch = new_epoch
         self._counts = counts
         self._batches = 0
+        self._commits = 0
+        self._conflicts: Counter[tuple[str, str]] = Counter()
+        self._is_sweeping = False
         self._clock_ms = 0
         self._epoch: str | None = None
         self._told_ms: dict[str, int] = {}
@@ -124,10 +128,12 @@ class Line:
                 elif isinstance(taken, Confirmed):
                     await self._tick(taken)
                 elif isinstance(taken, Sweep):
+                    self._is_sweeping = False
                     await self._sweep()
                 elif taken:
                     await self._settle_items([item for item in map(self._item, taken) if item is not None])
                 self._corrupt.clear()
+                self._conflicts.clear()
         except Stopped:
             return
 
@@ -180,7 +186,8 @@ class Line:
         if not due:
             return
         await self._settle_items([Item(organization, (Expire(key, self._clock_ms),)) for organization, key in due])
-        if len(due) == SWEEP_BATCH:
+        if len(due) == SWEEP_BATCH and not self._is_sweeping:
+            self._is_sweeping = True
             self._inbox.put(Sweep())
 
     # Decode.
@@ -196,9 +203,14 @@ class Line:
         source = (topic, len(payload))
         try:
             decoded = self._intake.decode(_input(packet, topic, payload))
-        except Refusal as refusal:
-            return Item(self._default_organization, (Reject(refusal.code, refusal.message),), held=held, source=source)
-        return Item(decoded.organization, decoded.commands, decoded.reply, held, source)
+        except Refusal as error:
+            refusal = error
+        except Exception as error:
+            log.exception("A codec failed: its input is rejected. This is a bug.")
+            refusal = Refusal("invalid_field", f"the bridge failed to read it ({type(error).__name__}), see its log")
+        else:
+            return Item(decoded.organization, decoded.commands, decoded.reply, held, source)
+        return Item(self._default_organization, (Reject(refusal.code, refusal.message),), held=held, source=source)
 
     def _hold(self, receipt: Receipt, topic: str, payload: bytes, is_duplicate: bool) -> Held | None:
         return self._settlement.hold(receipt, zlib.crc32(payload, zlib.crc32(topic.encode())), is_duplicate)
@@ -258,20 +270,22 @@ class Line:
         if state is None:
             return []
         inputs, identities = part.inputs()
-        commit = commit_of(state, f"{self._instance}:{self._batches}")
+        self._commits += 1
+        commit = commit_of(state, f"{self._instance}:{self._commits}")
         entry: str | None = None
-        if commit.writes or commit.members or commit.deadlines or commit.floor:
-            journaled = part.journaled()
-            if journaled or identities:
-                commit.journal = encode_entry(JournalEntry(self._epoch or "", identities, journaled))
+        journaled = part.journaled()
+        if journaled or identities:
+            commit.journal = encode_entry(JournalEntry(self._epoch or "", identities, journaled))
+        if commit.journal or commit.writes or commit.members or commit.deadlines or commit.floor:
             done = await self._commit_records(commit, state)
+            if isinstance(done, Conflict):
+                done = self._conflict(part.organization, done)
+            if isinstance(done, Conflict):
+                return items_of(part.work)
             if isinstance(done, Corrupt):
                 if self._is_new_fault(part.organization, done.key):
                     return items_of(part.work)  # known now: only the commands that need this record are rejected
                 return await self._bisect(part, done)
-            if isinstance(done, Conflict):
-                self._counts["conflicts"] += 1
-                return items_of(part.work)
             entry = done.entry
         part.hold_rest(inputs)
         self._deliver(part, state, inputs, entry)
@@ -286,7 +300,7 @@ class Line:
         if taken:
             for claim, is_taken in zip(taken, await self._insist(lambda: self._registry.claim(taken)), strict=True):
                 if not is_taken:
-                    return Conflict(claim.endpoint)
+                    return Conflict(f"endpoint-owner:{claim.endpoint}")
         done = await self._insist(lambda: self._registry.commit(commit))
         if isinstance(done, Committed):
             self._counts["commits"] += 1
@@ -294,6 +308,14 @@ class Line:
             if freed:
                 await self._insist(lambda: self._registry.claim(freed))
         return done
+
+    def _conflict(self, organization: str, conflict: Conflict) -> Conflict | Corrupt:
+        """A record changed meanwhile: decide again; where that never ends, the key is at fault."""
+        self._counts["conflicts"] += 1
+        self._conflicts[organization, conflict.key] += 1
+        if self._conflicts[organization, conflict.key] < MAXIMUM_CONFLICTS:
+            return conflict
+        return Corrupt(conflict.key)
 
     async def _bisect(self, part: Part, corrupt: Corrupt) -> list[Item]:
         """One key cannot be written: halve the batch until the command that needs it stands alone, and reject that."""
@@ -309,9 +331,11 @@ class Line:
         half = len(work) // 2
         first, second = work[:half], work[half:]
         held = first[-1][0].held
+        items = items_of(first)
         if held is not None and held is second[0][0].held:
             held.waiting += 1
-        await self._settle_items(items_of(first))
+            items[-1].is_part = True
+        await self._settle_items(items)
         return items_of(second)
 
     def _is_new_fault(self, organization: str, key: str) -> bool:

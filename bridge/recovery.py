@@ -1,4 +1,4 @@
-"""Recovery: what an ended bridge of the same name left in the journal, to be sent again before the first input."""
+"""Recovery: what an ended bridge left in the journal, to be sent again before the first input."""
 
 import msgspec
 import structlog
@@ -9,8 +9,11 @@ from bridge.ports import Registry
 log = structlog.get_logger("bridge.recovery")
 
 
-async def left_over(registry: Registry, name: str) -> list[tuple[str, str, JournalEntry]]:
-    """Return (organization, entry id, entry) of every journal entry of earlier instances of bridge ``name``.
+async def left_over(registry: Registry) -> list[tuple[str, str, JournalEntry]]:
+    """Return (organization, entry id, entry) of every journal entry.
+
+    All of them: one bridge at a time works on a registry, and it holds the session in which their inputs came, whatever
+    name it had then (the default name is the host's, which a container changes at each start).
 
     An entry that cannot be read is left where it is and named in the log: it is evidence, and nothing waits for it.
 
@@ -18,9 +21,7 @@ async def left_over(registry: Registry, name: str) -> list[tuple[str, str, Journ
         bridge.errors.RegistryUnavailable: Redis is away.
     """
     entries: list[tuple[str, str, JournalEntry]] = []
-    for organization, entry_id, bridge, batch in await registry.journal():
-        if bridge.partition("/")[0] != name:
-            continue
+    for organization, entry_id, _, batch in await registry.journal():
         try:
             entries.append((organization, entry_id, decode_entry(batch)))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

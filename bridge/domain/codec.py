@@ -277,6 +277,8 @@ def decode_session(ids: Sequence[str], inbound: Input) -> list[Command]:
         event = message
     time_ms = _fields_time(event)
     entries = event.get("events")
+    if inbound.retained and time_ms is None:
+        return [Ignore()]  # a replay at a subscription: no telling whether it is older than a stop
     if not isinstance(entries, list):
         return list(_session_event(session, event, time_ms))
     commands: list[Command] = []

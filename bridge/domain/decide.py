@@ -118,6 +118,10 @@ _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
 _OWNED = frozenset((c.RegisterEndpoint, c.KeepEndpoint, c.UnregisterEndpoint, c.WatchEndpoint))
 
 
+# What is decided the same way whenever it is decided, and changes nothing: only these need no journal.
+QUESTIONS = frozenset((c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.Ignore, c.Reject, c.Unfile))
+
+
 def decide(command: c.Command, state: State) -> Decision:
     """Apply one command to the state.
 

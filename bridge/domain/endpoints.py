@@ -31,7 +31,7 @@ from bridge.domain.ids import WATCHERS_KEY, Ref, is_id, subject_key
 from bridge.domain.records import Endpoint, Watchers
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
-from bridge.domain.state import Elsewhere, State
+from bridge.domain.state import CommitFirst, Elsewhere, State
 from bridge.domain.subjects import presence_changed
 from bridge.domain.values import KINDS, Owner
 from bridge.errors import Refusal
@@ -280,6 +280,10 @@ def _not_found(name: str) -> Refusal:
 
 def _take_id(state: State, ref: Ref, name: str) -> None:
     """Claim an endpoint id over all organizations; the owner's record is the truth, a claim alone may be left over."""
+    pending = state.claims.get(name)
+    if pending is not None and pending.owner is None:
+        # Freed in this batch: taken together, a conflict would leave the id with two owners.
+        raise CommitFirst
     owner = state.owner(name)
     mine = Owner(state.organization, ref.kind, ref.id, state.moment.now_ms)
     if owner is not None and (owner.organization, owner.kind, owner.subject) != (mine.organization, *ref):

@@ -108,6 +108,8 @@ class Intake:
         return Decoded(match.organization, codec(match.ids, inbound) or (Ignore(),))
 
     def _decode_call(self, match: Match, inbound: Input) -> Decoded:
+        if inbound.retained:
+            return Decoded(match.organization, (Ignore(),))  # a request is made once, not at every new subscription
         *users, method = match.ids
         user = require_id(users[0], "user in the topic") if users else None
         reply = None

@@ -71,6 +71,14 @@ class Stopping(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: msgspec.Raw = NO_STATUS
 
 
+class Joining(msgspec.Struct, frozen=True):
+    """What a large join has still to mark busy: the members left, when they joined, the event's fields (JSON)."""
+
+    members: list[str]
+    time_ms: int
+    fields: msgspec.Raw
+
+
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """A live call, or the memory of a stopped one.
 
@@ -80,6 +88,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
         stopped_ms: time of the newest stop; joins older than it are ignored. None: never stopped.
         forget_ms: registry clock at which the stop may be forgotten.
         stopping: what the stop has still to free.
+        joining: what a join has still to mark busy.
     """
 
     members: dict[str, int] = {}
@@ -87,6 +96,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     stopped_ms: int | None = None
     forget_ms: int = 0
     stopping: Stopping | None = None
+    joining: Joining | None = None
 
 
 class Watchers(msgspec.Struct, frozen=True, omit_defaults=True):

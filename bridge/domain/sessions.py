@@ -19,22 +19,27 @@ from bridge.domain.commands import (
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.events import relayed
 from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
-from bridge.domain.records import NO_STATUS, Session, Stopping
+from bridge.domain.records import NO_STATUS, Joining, Session, Stopping
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
-from bridge.domain.state import CommitFirst, State
+from bridge.domain.state import CommitFirst, CorruptRecord, State
 from bridge.domain.subjects import presence_changed
 from bridge.errors import Refusal
 
 replace = msgspec.structs.replace
 
 STOP_CHUNK = 200
+# Smaller than a stop's: each joiner is told to all members, so a chunk of a full session makes 20,000 messages.
+JOIN_CHUNK = 20
 _decode_fields = msgspec.json.Decoder(dict[str, object]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def join_session(command: JoinSession, state: State) -> Decision:
-    """Invite: every listed member is busy from now on, even offline; in any number of sessions at once."""
+    """Invite: every listed member is busy from now on, even offline; in any number of sessions at once.
+
+    A long list is marked in chunks, each in a commit of its own, before anything that comes after it.
+    """
     time_ms = event_time(command.time_ms, state.moment.now_ms)
     session = _settled_session(state, command.session)
     if session.stopped_ms is not None and time_ms < session.stopped_ms:
@@ -48,15 +53,31 @@ def join_session(command: JoinSession, state: State) -> Decision:
             f"session would have {len(members)} members: at most {state.rules.maximum_members} "
             "(sessions.maximum_members)",
         )
-    state.require([subject_key(*member) for member in command.members])
-    version = _save(state, command.session, replace(session, members=members))
-    emissions = [_relay(state, "JoinSessionEvent", command.session, version, command.fields, command.members)]
-    for member in command.members:
-        subject = state.subject(*member)
-        if command.session not in subject.sessions:
-            state.save_subject(member, replace(subject, sessions={**subject.sessions, command.session: time_ms}))
-            emissions += presence_changed(state, member, subject, "session_joined", session=command.session)
-    return Decision(emissions)
+    joining = Joining(
+        [subject_key(*member) for member in command.members], time_ms, msgspec.Raw(_encode(command.fields))
+    )
+    return Decision(_join_chunk(state, command.session, replace(session, members=members, joining=joining)))
+
+
+def _join_chunk(state: State, session_id: str, session: Session) -> list[Emission]:
+    joining = session.joining
+    assert joining is not None
+    chunk, rest = joining.members[:JOIN_CHUNK], joining.members[JOIN_CHUNK:]
+    state.require(chunk)
+    if rest:
+        state.go_on(session_key(session_id))
+    version = _save(state, session_id, replace(session, joining=replace(joining, members=rest) if rest else None))
+    joiners = [parse_subject_key(key) for key in chunk]
+    emissions = [_relay(state, "JoinSessionEvent", session_id, version, _decode_fields(joining.fields), joiners)]
+    for joiner in joiners:
+        try:
+            subject = state.subject(*joiner)
+        except CorruptRecord:
+            continue  # the others are invited all the same
+        if session_id not in subject.sessions:
+            state.save_subject(joiner, replace(subject, sessions={**subject.sessions, session_id: joining.time_ms}))
+            emissions += presence_changed(state, joiner, subject, "session_joined", session=session_id)
+    return emissions
 
 
 def leave_session(command: LeaveSession, state: State) -> Decision:
@@ -93,8 +114,10 @@ def stop_session(command: StopSession, state: State) -> Decision:
 
 
 def expire_session(state: State, session_id: str, clock_ms: int) -> list[Emission]:
-    """Do what is due on a session: the rest of a stop, its end without traffic, or forgetting its stop."""
+    """Do what is due on a session: the rest of a stop or join, its end without traffic, or forgetting its stop."""
     session = state.session(session_id)
+    if session.joining is not None:
+        return _join_chunk(state, session_id, session)
     if session.stopping is not None:
         return _free_chunk(state, session_id, session)
     if session.members and session_end(session, state.rules, state.moment.resumed_ms) <= clock_ms:
@@ -120,8 +143,8 @@ def session_members(command: SessionMembers, state: State) -> Decision:
 
 def _settled_session(state: State, session_id: str) -> Session:
     session = state.session(session_id)
-    if session.stopping is not None:
-        # The rest of a stop goes first; otherwise it would free who joins now.
+    if session.stopping is not None or session.joining is not None:
+        # The rest of a stop or a join goes first; otherwise it would free who joins now, or mark who left.
         raise CommitFirst(session_key(session_id))
     return session
 

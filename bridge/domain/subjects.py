@@ -85,7 +85,8 @@ def report_presence(command: ReportPresence, state: State) -> Decision:
         since_ms = time_ms if present is None else max(time_ms, present.since_ms)
         connections = {**before.connections, name: Connection(since_ms, state.moment.clock_ms)}
     else:
-        if present is None or (not name and time_ms < present.since_ms):
+        # Only a time that came with it can be judged: a bare will after a connect by a clock that runs ahead is newer.
+        if present is None or (not name and command.time_ms is not None and time_ms < present.since_ms):
             return NOTHING
         connections = {key: value for key, value in before.connections.items() if key != name}
     state.save_subject(ref, replace(before, connections=connections))

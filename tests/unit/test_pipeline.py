@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,9 +10,11 @@ import pytest
 
 from bridge import pipeline
 from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
+from bridge.domain.inputs import Input
+from bridge.domain.intake import Decoded
 from bridge.domain.journal import decode_entry
 from bridge.domain.rules import Rules
-from bridge.domain.values import Commit, CommitAnswer, Conflict, Write
+from bridge.domain.values import Claim, Commit, CommitAnswer, Conflict, Corrupt, Write
 from bridge.errors import RegistryUnavailable
 from bridge.inbox import Sweep
 from bridge.pipeline import MAXIMUM_BATCH, SWEEP_BATCH
@@ -130,13 +132,24 @@ def test_the_journal_holds_what_is_owed_until_the_broker_has_surely_seen_the_pub
     assert world.journal() == {}
 
 
-def test_what_changes_nothing_skips_the_journal() -> None:
+def test_questions_skip_the_journal() -> None:
     world = World()
     world.call("online_users")
-    world.say("users/endpoints/gone/keepalive")
-    world.reply("s9", "ann", "REPLY_ACCEPTED")
+    world.say("presence/users/ann", {"type": "USER_UPDATED"})
+    world.say("presence/users/ann", b"no JSON")
     assert world.journal() == {}
     assert world.counts["commits"] == 0
+
+
+def test_what_changes_nothing_now_but_could_later_is_not_decided_again_after_a_crash() -> None:
+    world = World()
+    world.broker.settles = False
+    messages = [message("presence/users/bob", "online"), message("presence/users/ann", "offline")]
+    messages += [message("presence/users/ann", "online")]
+    world.feed(*messages)
+    entries = [decode_entry(batch) for _, batch in world.journal().values()]
+    # `offline` changed nothing; decided again behind an `online` that is not, it would have the last word.
+    assert sum(len(entry.inputs) for entry in entries) == 3
 
 
 def test_all_outputs_of_an_input_that_changed_something_survive_a_crash() -> None:
@@ -356,13 +369,13 @@ def test_an_endpoint_id_that_somebody_took_meanwhile() -> None:
 
     async def taken_after_load(*args: Any) -> Any:
         loading = await load(*args)
-        registry.load = load  # type: ignore[method-assign]
+        registry.load = load
         registry.owners["new"] = registry.owners["bob1"]
         values = registry.organizations["default"]
         values["user:bob"] = values["user:bob"].replace(b"bob1", b"new")  # type: ignore[union-attr]
         return loading
 
-    registry.load = taken_after_load  # type: ignore[method-assign]
+    registry.load = taken_after_load
     with pytest.raises(RpcError) as refused:
         world.register("ann", "new")
     assert refused.value.code == "conflict"
@@ -684,3 +697,113 @@ def test_the_default_rules_are_those_of_the_contract() -> None:
     rules = Rules()
     assert (rules.maximum_connections, rules.maximum_members, rules.maximum_per_subject) == (32, 1000, 256)
     assert (rules.session_ms, rules.tombstone_ms) == (12 * 3_600_000, 24 * 3_600_000)
+
+
+# What a review found.
+
+
+def test_an_owner_that_cannot_be_read_does_not_spin_the_line() -> None:
+    world = World()
+
+    async def refuses(claims: Sequence[Claim]) -> list[bool]:
+        return [False] * len(claims)
+
+    world.registry.claim = refuses
+    with pytest.raises(RpcError, match="corrupt_record"):
+        world.call("register_endpoint", ["ann", 60, False, "x"])
+    assert world.call("online_users") == []
+
+
+def test_an_endpoint_id_freed_and_taken_at_once_has_one_owner_also_after_a_conflict() -> None:
+    world = World()
+    world.register("ann", "x")
+    commit = world.registry.commit
+    failed: list[Commit] = []
+
+    async def conflicting(wanted: Commit) -> CommitAnswer:
+        if not failed and any(write.key == "user:bob" for write in wanted.writes):
+            failed.append(wanted)
+            return Conflict("user:bob")
+        return await commit(wanted)
+
+    world.registry.commit = conflicting
+    world.feed(
+        message("rpc/unregister_endpoint", ["x"]),
+        message("rpc/register_endpoint", ["bob", 60, False, "x"]),
+    )
+    assert failed
+    assert world.call("list_endpoints", ["ann"]) == []
+    assert [endpoint["id"] for endpoint in world.call("list_endpoints", ["bob"])] == ["x"]
+
+
+def test_no_two_commits_share_a_token() -> None:
+    world = World()
+    commit = world.registry.commit
+    tokens: list[tuple[str, str]] = []
+
+    async def noting(wanted: Commit) -> CommitAnswer:
+        tokens.append((wanted.organization, wanted.token))
+        if wanted.organization == "default" and len(tokens) == 1:
+            return Corrupt("deadlines")
+        return await commit(wanted)
+
+    world.registry.commit = noting
+    world.feed(
+        message("presence/users/ann", "online"),
+        message("rpc/register_endpoint", ["bob", 60, False, "y", "user", None, "acme"]),
+        message("presence/users/eve", "online"),
+    )
+    assert len(tokens) == len(set(tokens))
+    assert world.call("online_users") == ["ann", "eve"]
+
+
+def test_a_batch_ends_before_it_outgrows_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.batch.MAXIMUM_OUTPUTS", 5)
+    world = World()
+    world.register("ann", "ann1")
+    before = world.counts["commits"]
+    world.feed(*(message("presence/users/ann/status", {"n": number}) for number in range(30)))
+    assert world.counts["commits"] - before == 5
+    assert world.all_acknowledged
+
+
+def test_an_answer_too_large_for_a_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.batch.MAXIMUM_ANSWER_BYTES", 50)
+    world = World()
+    for number in range(20):
+        world.say(f"presence/users/user-{number}", "online")
+    with pytest.raises(RpcError, match="too_many"):
+        world.call("online_users")
+    assert world.call("online_users", {"limit": 2}) == ["user-0", "user-1"]
+
+
+def test_replayed_requests_and_timeless_session_messages_do_nothing() -> None:
+    world = World()
+    world.feed(
+        message("rpc/register_endpoint", ["ann", 60, False, "x"], retain=True),
+        message("sessions/s1", {"type": "JoinSessionEvent", "sessionUsers": ["ann"]}, retain=True),
+    )
+    assert world.call("list_endpoints", ["ann"]) == []
+    assert world.call("busy_users") == []
+
+
+def test_a_bare_will_takes_a_device_offline_whose_clock_ran_ahead() -> None:
+    world = World()
+    ahead_ms = world.registry.now_ms + 60_000
+    world.say("presence/devices/lamp", {"type": "DEVICE_CONNECTED", "timestamp": ahead_ms})
+    assert world.call("online_devices") == ["lamp"]
+    world.say("presence/devices/lamp", "offline")
+    assert world.call("online_devices") == []
+
+
+def test_a_codec_that_fails_costs_one_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: Input) -> Decoded:
+        raise KeyError("bug")
+
+    world = World()
+    with monkeypatch.context() as patched:
+        patched.setattr(world.line._intake, "decode", failing)
+        world.feed(message("presence/users/ann", "online"))
+    world.say("presence/users/eve", "online")
+    assert world.call("online_users") == ["eve"]
+    assert world.all_acknowledged

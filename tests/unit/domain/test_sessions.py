@@ -333,7 +333,17 @@ def test_the_members_of_one_join_learn_of_each_other_within_bounds() -> None:
         )
     )
     assert {len(one) for one in events.values()} == {31}
-    assert world.counts["commits"] == 31
+    assert world.counts["commits"] == 30 + 2  # registrations, and the join in two chunks
+
+
+def test_a_join_of_hundreds_is_marked_in_chunks_before_what_comes_after_it() -> None:
+    world = World()
+    members = [f"u{number}" for number in range(150)]
+    world.say("sessions/s1", {"type": "JoinSessionEvent", "sessionUsers": members})
+    assert world.call("busy_users") == sorted(members)
+    assert world.counts["commits"] == 8  # chunks of 20
+    world.say("sessions/s1", {"type": "StopSessionEvent"})
+    assert world.call("busy_users") == []
 
 
 def test_a_member_whose_record_is_corrupt_does_not_hold_the_others() -> None:
