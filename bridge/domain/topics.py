@@ -3,11 +3,32 @@
 Matching walks one dictionary per topic level, so its cost does not grow with the number of templates.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bridge.domain.ids import is_organization
 from bridge.errors import ConfigError, Refusal
+
+LARGEST_REPLY_LEVELS: Final = 100
+"""Of the full response topic. Mosquitto cuts the connection of whoever publishes to more than 200 levels (protocol
+error): a caller could cut the bridge's, again and again. Half of that leaves room for brokers that bear less."""
+
+LARGEST_REPLY_BYTES: Final = 1_024
+"""Of the full response topic in UTF-8. MQTT takes 65,535, but a topic is repeated in the journal and on the wire."""
+
+# MQTT 5 section 1.5.4: null and surrogates must not be in a string; control characters and non-characters should not,
+# and Mosquitto ends the connection of a client that sends them.
+_NOT_TEXT: Final = "\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef" + "".join(
+    chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(17)
+)
+_BAD_TEXT: Final = re.compile(f"[{_NOT_TEXT}]")
+
+
+def is_text(text: str) -> bool:
+    """Tell whether a string may stand in an MQTT packet: no control characters, surrogates or non-characters."""
+    return text.isprintable() or not _BAD_TEXT.search(text)  # the pattern also allows joiners, as in emoji, but is slow
+
 
 # Input -> the placeholders of its template, in the order in which `Match.ids` brings them.
 INPUTS: dict[str, tuple[str, ...]] = {
@@ -145,15 +166,24 @@ class EndpointTopics:
         """Return the full topic of an RPC answer; ``user`` None for a service.
 
         Raises:
-            Refusal: ``not_allowed``: outside of the caller's replies, or with wildcards. Otherwise a caller could make
-                the bridge, which may write everywhere, publish to somebody's endpoint.
+            Refusal: ``not_allowed``: outside of the caller's replies, or with wildcards: otherwise a caller could make
+                the bridge, which may write everywhere, publish to somebody's endpoint. Also too deep, too long or with
+                characters for which the broker would cut the bridge.
         """
         allowed = self._replies if user is None else self._client_replies.replace("{user}", user)
         if len(response_topic) <= len(allowed) or not response_topic.startswith(allowed):
             raise Refusal("not_allowed", f"response topic must lie under {allowed}")
         if "+" in response_topic or "#" in response_topic:
             raise Refusal("not_allowed", "response topic holds a wildcard: name one topic")
-        return self._prefix.replace("{organization}", organization) + response_topic
+        if not is_text(response_topic):
+            raise Refusal("not_allowed", "response topic holds control characters: use text")
+        topic = self._prefix.replace("{organization}", organization) + response_topic
+        levels, size = topic.count("/") + 1, len(topic.encode())
+        if levels > LARGEST_REPLY_LEVELS:
+            raise Refusal("not_allowed", f"response topic has {levels} levels: use at most {LARGEST_REPLY_LEVELS}")
+        if size > LARGEST_REPLY_BYTES:
+            raise Refusal("not_allowed", f"response topic has {size} bytes: use at most {LARGEST_REPLY_BYTES}")
+        return topic
 
 
 def _writer(template: str) -> Callable[[str, str, str], str]:

@@ -198,7 +198,15 @@ async def test_the_publish_codes_of_the_broker_come_through(mosquitto: Mosquitto
 
 
 @pytest.mark.parametrize(
-    "poison", [Output("a/+", b"{}"), Output("a\x01", b"{}"), Output("a", b"{}", 1, "e\x7f"), Output("a\uffff", b"{}")]
+    "poison",
+    [
+        Output("a/+", b"{}"),
+        Output("a\x01", b"{}"),
+        Output("a", b"{}", 1, "e\x7f"),
+        Output("a\uffff", b"{}"),
+        Output("a/" * 201, b"{}"),
+        Output("/" * 201, b"x" * 200, 1, "e"),
+    ],
 )
 async def test_an_output_that_the_broker_would_punish_harms_no_other(
     mosquitto: MosquittoServer, judge: Judge, poison: Output
@@ -210,6 +218,18 @@ async def test_an_output_that_the_broker_would_punish_harms_no_other(
         session.publish([Output("out", b"1"), poison, Output("out", b"2")], codes.append)
         await until(lambda: codes and len(judge.messages) == 2)
     assert codes == [[0, 0x90, 0]]
+    assert line.connections == [(1, False)]
+
+
+async def test_the_deepest_topic_that_is_sent_is_taken(mosquitto: MosquittoServer, judge: Judge) -> None:
+    deepest = "/".join("a" * 200)
+    await judge.subscribe("a/#")
+    line, codes = Line(), []
+    session = Session(settings(mosquitto), line)
+    async with running(session, line):
+        session.publish([Output(deepest, b"{}")], codes.append)
+        await until(lambda: codes and judge.payloads(deepest))
+    assert codes == [[0]]
     assert line.connections == [(1, False)]
 
 

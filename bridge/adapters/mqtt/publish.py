@@ -4,21 +4,19 @@ The usual output (QoS 1, ``event-id``, ASCII, of ordinary size) is put together 
 the general way below, which asks the codec and takes everything else. A property test reads both back.
 """
 
-import re
 from typing import Final
 
 from mqtt5 import PublishPacket, QoS
 
+from bridge.domain.topics import is_text
 from bridge.domain.values import Output
 
 _QOS: Final = (QoS.AT_MOST_ONCE, QoS.AT_LEAST_ONCE)
 
-# Section 1.5.4: null and surrogates must not be in a string; control characters and non-characters should not, and
-# Mosquitto ends the connection of a client that sends them.
-_NOT_TEXT: Final = "\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef" + "".join(
-    chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(17)
-)
-_BAD_TEXT: Final = re.compile(f"[{_NOT_TEXT}]")
+MOST_LEVELS: Final = 200
+"""Mosquitto's own limit: it ends the connection of a client that publishes to a deeper topic (protocol error)."""
+
+_LONGEST_STRING_BYTES: Final = 65_535  # section 1.5.4
 
 # The fast path writes a str whose characters are bytes, encoded once: nothing joins small pieces faster than an
 # f-string.
@@ -45,7 +43,7 @@ def encode(output: Output, packet_id: int, *, retain: bool = False, duplicate: b
     size = topic_size + event_size + len(output.payload) + 37
     if (
         0 < event_size < 96  # the length of the properties takes one byte
-        and 0 < topic_size < 256
+        and 0 < topic_size < MOST_LEVELS  # so it cannot be too deep, and its length takes one byte
         and 128 <= size < 16_384  # the remaining length takes two
         and topic.isascii()
         and event_id.isascii()
@@ -62,8 +60,10 @@ def encode(output: Output, packet_id: int, *, retain: bool = False, duplicate: b
             f"{_BYTE[packet_id >> 8]}{_BYTE[packet_id & 255]}{_BYTE[event_size + 32]}"
             f"\x03\0\x10application/json\x26\0\x08event-id\0{_BYTE[event_size]}{event_id}"
         ).encode("latin-1") + output.payload
-    if not topic or "+" in topic or "#" in topic or not (_is_text(topic) and _is_text(event_id)):
+    if not topic or "+" in topic or "#" in topic or not (is_text(topic) and is_text(event_id)):
         raise ValueError("topic or event id hold characters that MQTT forbids, or the topic is empty")
+    if topic.count("/") >= MOST_LEVELS or len(topic.encode()) > _LONGEST_STRING_BYTES:
+        raise ValueError(f"the topic has more than {MOST_LEVELS} levels or {_LONGEST_STRING_BYTES} bytes")
     properties = [("event-id", event_id)] if event_id else []
     if output.redelivered:
         properties.append(("redelivered", "1"))
@@ -78,7 +78,3 @@ def encode(output: Output, packet_id: int, *, retain: bool = False, duplicate: b
         correlation_data=output.correlation,
         user_properties=properties,
     ).write()
-
-
-def _is_text(text: str) -> bool:
-    return text.isprintable() or not _BAD_TEXT.search(text)  # the pattern also allows joiners, as in emoji, but is slow

@@ -118,3 +118,29 @@ def test_an_answer_goes_under_the_callers_replies(user: Any, given: str, topic: 
 def test_an_answer_goes_nowhere_else(user: Any, given: str) -> None:
     with pytest.raises(Refusal, match="not_allowed"):
         endpoint_topics().reply_topic("default", user, given)
+
+
+@pytest.mark.parametrize("user", [None, "ann"])
+@pytest.mark.parametrize("prefix", ["", "{organization}/", "a/{organization}/b/"])
+def test_an_answer_that_would_cut_the_bridge_from_the_broker_is_refused(user: Any, prefix: str) -> None:
+    topics = endpoint_topics(prefix=prefix)
+    branch = "replies/" if user is None else f"clients/{user}/replies/"
+    full = prefix.replace("{organization}", "acme") + branch
+
+    deepest = "x" + "/" * (99 - full.count("/"))
+    assert topics.reply_topic("acme", user, branch + deepest).count("/") == 99
+    with pytest.raises(Refusal, match=r"not_allowed.*101 levels: use at most 100"):
+        topics.reply_topic("acme", user, branch + deepest + "/")
+
+    for character, size in (("x", 1), ("é", 2)):
+        room = (1024 - len(full)) // size
+        assert topics.reply_topic("acme", user, branch + character * room)
+        with pytest.raises(Refusal, match=r"not_allowed.*bytes: use at most 1024"):
+            topics.reply_topic("acme", user, branch + character * (room + 1))
+
+
+@pytest.mark.parametrize("character", ["\x00", "\n", "\x1f", "\x7f", "\x9f", "\ud800", "\uffff", "\U0010ffff"])
+def test_an_answer_goes_to_no_topic_that_is_not_text(character: str) -> None:
+    with pytest.raises(Refusal, match=r"not_allowed.*control characters"):
+        endpoint_topics().reply_topic("default", None, f"replies/{character}")
+    assert endpoint_topics().reply_topic("default", None, "replies/👩\u200d🚀")

@@ -24,7 +24,7 @@ def test_an_event_carries_its_id_and_content_type() -> None:
 
 
 @pytest.mark.parametrize("event_size", [1, 95, 96, 97])
-@pytest.mark.parametrize("topic_size", [1, 255, 256])
+@pytest.mark.parametrize("topic_size", [1, 199, 200, 256])
 @pytest.mark.parametrize("size", [127, 128, 16_383, 16_384, 16_500])
 def test_the_quick_way_writes_what_the_codec_writes(size: int, topic_size: int, event_size: int) -> None:
     payload = b"x" * max(0, size - topic_size - event_size - 37)
@@ -63,11 +63,20 @@ def test_the_state_of_the_bridge_is_bare_retained_text() -> None:
     assert packet.content_type is None
 
 
-@pytest.mark.parametrize("topic", ["", "a/+", "#", "a\x00", "a\n", "\ud800", "\uffff", "x" * 70_000])
+@pytest.mark.parametrize("topic", ["", "a/+", "#", "a\x00", "a\n", "\ud800", "\uffff", "x" * 70_000, "é" * 40_000])
 @pytest.mark.parametrize("size", [2, 200])
 def test_a_topic_that_the_broker_would_punish_is_refused(topic: str, size: int) -> None:
     with pytest.raises(ValueError, match=r"topic|65535"):
         encode(Output(topic, b"x" * size, 1, "e"), 1)
+
+
+@pytest.mark.parametrize("level", ["", "a", "long"])
+@pytest.mark.parametrize("size", [2, 200])
+def test_mosquitto_cuts_whoever_publishes_deeper_than_200_levels(level: str, size: int) -> None:
+    deepest = "/".join([level] * 200)
+    assert decoded(encode(Output(deepest, b"x" * size, 1, "e"), 1)).topic == deepest
+    with pytest.raises(ValueError, match="200 levels"):
+        encode(Output(f"{deepest}/", b"x" * size, 1, "e"), 1)
 
 
 @pytest.mark.parametrize("event_id", ["a\x00", "\x9f", "\udfff", "\ufdd0", "x" * 70_000])
