@@ -41,6 +41,7 @@ MAXIMUM_WAVES = 6
 SWEEP_BATCH = 200
 MAXIMUM_TOLD = 10_000
 MAXIMUM_CONFLICTS = 10
+MAXIMUM_JOURNAL_BYTES = 128 * 1024 * 1024  # Redis takes 512 MB in one argument, and is busy as long as it takes it
 _BACKOFF_SECONDS = (0.05, 2.0)
 
 _T = TypeVar("_T")
@@ -277,7 +278,9 @@ class Line:
         if journaled or identities:
             commit.journal = encode_entry(JournalEntry(self._epoch or "", identities, journaled))
         if commit.journal or commit.writes or commit.members or commit.deadlines or commit.floor:
-            done = await self._commit_records(commit, state)
+            done: CommitAnswer = Corrupt("")
+            if len(commit.journal or b"") <= MAXIMUM_JOURNAL_BYTES:
+                done = await self._commit_records(commit, state)
             if isinstance(done, Conflict):
                 done = self._conflict(part.organization, done)
             if isinstance(done, Conflict):
@@ -322,8 +325,11 @@ class Line:
         work = part.work
         if len(work) == 1:
             item, command = work[0]
-            log.error("A key holds what the bridge did not write.", organization=part.organization, key=corrupt.key)
-            reason = f"{corrupt.key} holds another type: an operator must mend or delete the key"
+            if corrupt.key:
+                reason = f"{corrupt.key} holds another type: an operator must mend or delete the key"
+            else:
+                reason = "the registry does not take what it makes: it is too large"
+            log.error("A command cannot be committed: it is rejected.", organization=part.organization, reason=reason)
             again: Command = Reject("corrupt_record", reason)
             if isinstance(command, Expire):
                 again = Unfile(command.key)

@@ -49,6 +49,7 @@ REMEDIES = {
     "BUSY": "another client's script runs too long: SCRIPT KILL ends it",
     "MISCONF": "it cannot save to disk: free its disk or mend its rights",
     "CLUSTERDOWN": "its cluster is down: see CLUSTER INFO",
+    "NOREPLICAS": "too few replicas follow it: bring them back, or lower its min-replicas-to-write",
     "MASTERDOWN": "its link to the primary is down: point redis.url at the primary",
     "MOVED": "the key lives on another cluster node: clusters are not supported",
     "NOAUTH": "it asks for a password: set it in redis.url",
@@ -137,11 +138,16 @@ class RedisRegistry:
         """Apply one organization's changes at once; see `bridge.ports.Registry.commit`."""
         prefix = self._of(commit.organization)
         keys, arguments = self._arguments(commit)
-        _, (status, detail) = await self._ask(
-            ("SADD", self._global("organizations"), commit.organization),
-            self._commit.call([prefix + key for key in keys], arguments),
-            patient=True,
-        )
+        try:
+            _, (status, detail) = await self._ask(
+                ("SADD", self._global("organizations"), commit.organization),
+                self._commit.call([prefix + key for key in keys], arguments),
+                patient=True,
+            )
+        except RegistryUnavailable as error:
+            if isinstance(error.__cause__, ResponseError) and _code(error.__cause__) not in REMEDIES:
+                return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
+            raise
         if status == b"committed":
             return Committed(None if detail == b"-" else detail.decode())
         return (Conflict if status == b"conflict" else Corrupt)(keys[detail - 1])

@@ -118,7 +118,10 @@ class Conflict(msgspec.Struct, frozen=True):
 
 
 class Corrupt(msgspec.Struct, frozen=True):
-    """A key holds the wrong Redis type: nothing was written. ``key`` names it."""
+    """The registry will never take this commit: nothing was written.
+
+    ``key`` names the key that holds the wrong Redis type; empty where the commit itself is at fault (too large).
+    """
 
     key: str
 

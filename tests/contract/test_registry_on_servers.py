@@ -1,13 +1,14 @@
 """What only real servers do: forget scripts, cut connections, restart, freeze, fill up, lose an answer."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from bridge.adapters.registry import RedisRegistry
-from bridge.domain.values import Claim, Commit, Committed, Owner, Page, Want, Write
+from bridge.domain.values import Claim, Commit, Committed, Corrupt, Owner, Page, Want, Write
 from bridge.errors import ConfigError, RegistryUnavailable
 from tests.contract.conftest import OnRedis
 from tests.servers import RedisServer, free_port
@@ -239,6 +240,17 @@ async def test_full_and_read_only(own_server: RedisServer) -> None:
         await registry._ask(("REPLICAOF", "NO", "ONE"))
         assert await stored(registry) is None
         assert isinstance(await registry.commit(first()), Committed)
+
+
+async def test_a_script_that_fails_is_told_apart_from_a_server_that_is_away(
+    real: OnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = b'return redis.error_reply("ERR broken")'
+    with monkeypatch.context() as patched:
+        patched.setattr(real.registry._commit, "text", broken)
+        patched.setattr(real.registry._commit, "_sha", hashlib.sha1(broken).hexdigest())
+        assert await real.registry.commit(first()) == Corrupt("")
+    assert isinstance(await real.registry.commit(first("2")), Committed)
 
 
 async def test_a_server_that_may_evict_is_refused(own_server: RedisServer) -> None:

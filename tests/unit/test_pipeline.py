@@ -807,3 +807,17 @@ def test_a_codec_that_fails_costs_one_input(monkeypatch: pytest.MonkeyPatch) -> 
     world.say("presence/users/eve", "online")
     assert world.call("online_users") == ["eve"]
     assert world.all_acknowledged
+
+
+def test_a_command_that_makes_more_than_a_commit_may_hold_is_rejected_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.pipeline.MAXIMUM_JOURNAL_BYTES", 2_000)
+    world = World()
+    world.register("ann", "ann1")
+    world.feed(
+        message("presence/users/ann/status", {"n": 1}),
+        message("presence/users/ann/status", {"pad": "x" * 3_000}),
+        message("presence/users/ann/status", {"n": 3}),
+    )
+    assert world.counts["rejected:corrupt_record"] == 1
+    assert world.all_acknowledged
+    assert world.call("online_users") == []
