@@ -1,11 +1,13 @@
 """The bridge's session at the broker: it stays connected, and carries bytes between a socket and `Connection`."""
 
 import asyncio
+import contextlib
+import functools
 import random
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Concatenate, Final, ParamSpec, Protocol, cast
 
 import structlog
 from mqtt5 import ConnectPacket, DisconnectReasonCode, QoS, RetainHandling, TopicFilter, Will
@@ -95,6 +97,24 @@ class Listener(Protocol):
         """The connection ended: its receipts are void, and the session connects again by itself."""
 
 
+_P = ParamSpec("_P")
+
+
+def _guarded(method: "Callable[Concatenate[Session, _P], None]") -> "Callable[Concatenate[Session, _P], None]":
+    """Let an error end the session, in what the event loop calls: the loop would only log it and go on."""
+
+    @functools.wraps(method)
+    def guarded(session: "Session", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(session, *args, **kwargs)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            session._break(error)
+
+    return guarded
+
+
 class Session(asyncio.Protocol, Broker):
     """One durable session, over as many connections as it takes.
 
@@ -112,6 +132,7 @@ class Session(asyncio.Protocol, Broker):
         self._connection: Connection | None = None
         self._announced = False  # the listener knows of this connection
         self._reason = ""  # why the connection ends, by the first who knows
+        self._fault: Exception | None = None  # a bug of the bridge, which ends `run`
         self._writing_paused = False
         self._flush_scheduled = False
         self._answered_at = 0.0  # loop time of the last PINGRESP, or of CONNACK
@@ -150,13 +171,20 @@ class Session(asyncio.Protocol, Broker):
     # Life.
 
     async def run(self) -> None:
-        """Stay connected until `stop`. Where this is cancelled the connection is cut and the broker sends the will."""
+        """Stay connected until `stop`. Where this is cancelled the connection is cut and the broker sends the will.
+
+        Raises:
+            Exception: whatever went wrong here, in a listener or in a ``settled`` callback. The connection is cut: what
+                such an error left half done could jam the session, and a process that ends is started again.
+        """
         clock = asyncio.get_running_loop().time
         shortest, longest = self._settings.backoff_shortest_seconds, self._settings.backoff_longest_seconds
         doublings = 0
         while not self._stopping.is_set():
             began = clock()
             await self._live()
+            if self._fault is not None:
+                raise self._fault
             if self._stopping.is_set():
                 break
             # A connection that does not last is no success: two bridges with one client id end each other's.
@@ -221,24 +249,28 @@ class Session(asyncio.Protocol, Broker):
 
     # What the event loop tells (asyncio.Protocol).
 
+    @_guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send CONNECT."""
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport = cast("asyncio.Transport", transport)
+        with contextlib.suppress(OSError):  # the broker may have closed it already, which is no fault of ours
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._writing_paused = False
         self._announced = False
         self._connections += 1
         self._connection = Connection(self._connections, self._connect_packet(), self._filters(), self._outbox)
         self._flush()
 
+    @_guarded
     def data_received(self, data: bytes) -> None:
         """Hand over what the bytes say, in wire order."""
-        if self._connection is None:
+        if self._connection is None or self._fault is not None:
             return
         for event in self._connection.receive(data):
             self._handle(event, self._connection)
         self._schedule_flush()
 
+    @_guarded
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the listener, and let `run` go on."""
         number = self._connections
@@ -307,6 +339,7 @@ class Session(asyncio.Protocol, Broker):
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
 
+    @_guarded
     def _flush(self) -> None:
         self._flush_scheduled = False
         if self._transport is None or self._connection is None or self._transport.is_closing():
@@ -319,6 +352,18 @@ class Session(asyncio.Protocol, Broker):
         for batch in finished:
             batch.settled(batch.codes)
 
+    def _break(self, error: BaseException) -> None:
+        """Keep the first error for `run` to raise, and cut the connection."""
+        if self._fault is None:
+            if isinstance(error, Exception):
+                self._fault = error
+            else:  # a panic of the codec, which a TaskGroup would take for the end of the world
+                self._fault = RuntimeError(f"{type(error).__name__}: {error}")
+                self._fault.__cause__ = error
+        self._reason = self._reason or "The bridge has a fault of its own."
+        if self._transport is not None:
+            self._transport.abort()
+
     def _measure_backlog(self) -> None:
         if self._outbox.waiting < self._settings.backlog_limit:
             self._room.set()
@@ -329,6 +374,7 @@ class Session(asyncio.Protocol, Broker):
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._settings.ping_interval_seconds, self._ping)
 
+    @_guarded
     def _ping(self) -> None:
         if self._connection is None or self._transport is None:
             return

@@ -9,6 +9,7 @@ from typing import cast
 import mqtt5
 import pytest
 import structlog
+import uvloop
 from mqtt5 import (
     ConnAckPacket,
     ConnAckReasonCode,
@@ -26,7 +27,6 @@ from mqtt5 import (
 )
 
 from bridge.adapters.mqtt import session as session_module
-from bridge.adapters.mqtt.connection import Publishes
 from bridge.adapters.mqtt.session import Session, SessionSettings
 from bridge.domain.values import Output
 from tests.unit.adapters.mqtt.scripted import Broker, Heard, until
@@ -356,25 +356,98 @@ async def test_a_cancelled_run_cuts_the_connection_without_a_disconnect(broker: 
     assert broker.got(DisconnectPacket) == []
 
 
-async def test_a_listener_that_fails_costs_one_connection_and_no_more(broker: Broker) -> None:
-    class Faulty(Heard):
-        def received(self, publishes: Publishes) -> None:
-            super().received(publishes)
-            raise RuntimeError("a fault of the line")
+class PanicException(BaseException):
+    """What the codec raises where it panics."""
 
-        def disconnected(self, connection: int, reason: str) -> None:
-            super().disconnected(connection, reason)
-            raise RuntimeError("another")
 
-    heard = Faulty()
+def fail(*_: object, **__: object) -> None:
+    raise RuntimeError("a fault of the line")
+
+
+def panic(*_: object, **__: object) -> bytes:
+    raise PanicException("a fault of the codec")
+
+
+class FaultyListener(Heard):
+    """Fails in the call named."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__()
+        setattr(self, call, fail)
+
+
+async def ended(broker: Broker, session: Session, fault: str) -> None:
+    """Hear the fault from `run`, after one connection and not when somebody stops the bridge."""
+    with pytest.raises(RuntimeError, match=fault):
+        await asyncio.wait_for(session.run(), 5)
+    assert broker.connections == 1
+    assert not broker.got(DisconnectPacket)
+
+
+@pytest.mark.parametrize("call", ["connected", "subscribed", "received", "confirmed"])
+async def test_a_listener_that_fails_ends_the_session(broker: Broker, call: str) -> None:
+    heard = FaultyListener(call)
+    session = Session(replace(SETTINGS, port=broker.port), heard)
+    if call == "received":
+        asyncio.get_running_loop().call_later(0.1, broker.publish, b"a", b"b")
+    await ended(broker, session, "a fault of the line")
+    assert heard.story[-1] == ("disconnected", 1, "The bridge has a fault of its own.")
+
+
+async def test_a_listener_that_fails_at_the_end_of_a_connection_ends_the_session(broker: Broker) -> None:
+    session = Session(replace(SETTINGS, port=broker.port), FaultyListener("disconnected"))
+    goodbye = DisconnectPacket(reason_code=DisconnectReasonCode.SERVER_SHUTTING_DOWN).write()
+    asyncio.get_running_loop().call_later(0.1, broker.say, goodbye)
+    await ended(broker, session, "a fault of the line")
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_a_settled_callback_that_fails_ends_the_session(broker: Broker, qos: int) -> None:
+    session = Session(replace(SETTINGS, port=broker.port), Heard())
+    session.publish([Output("t", b"{}", qos)], fail)
+    await ended(broker, session, "a fault of the line")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [(fail, "a fault of the line"), (panic, "PanicException: a fault of the c")]
+)
+async def test_an_output_that_cannot_be_encoded_ends_the_session(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, fault: object, told: str
+) -> None:
+    monkeypatch.setattr("bridge.adapters.mqtt.outbox.encode", fault)
+    await ended(broker, Session(replace(SETTINGS, port=broker.port), Heard()), told)
+
+
+async def test_a_connect_packet_that_cannot_be_written_ends_the_session(broker: Broker) -> None:
+    session = Session(replace(SETTINGS, port=broker.port, client_id="x" * 70_000), Heard())
+    with pytest.raises(ValueError, match="65535"):
+        await asyncio.wait_for(session.run(), 5)
+
+
+async def test_a_fault_while_stopping_is_raised_too(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
     session = Session(replace(SETTINGS, port=broker.port), heard)
     task = asyncio.create_task(session.run())
     await ready(heard)
-    broker.publish(b"a")
-    await until(lambda: ("subscribed", 2) in heard.story)
-    assert any("a fault of the line" in str(line) for line in heard.story)
-    await session.stop()
-    await asyncio.wait_for(task, 5)
+    monkeypatch.setattr("bridge.adapters.mqtt.outbox.encode", fail)
+    await asyncio.wait_for(session.stop(), 5)
+    with pytest.raises(RuntimeError, match="a fault of the line"):
+        await asyncio.wait_for(task, 5)
+
+
+def test_the_same_holds_on_uvloop() -> None:
+    async def story() -> None:
+        made = Broker()
+        server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+        made.port = server.sockets[0].getsockname()[1]
+        session = Session(replace(SETTINGS, port=made.port), Heard())
+        session.publish([Output("t", b"{}")], fail)
+        await ended(made, session, "a fault of the line")
+        server.close()
+        await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())
 
 
 async def test_another_client_with_our_id_is_named_in_the_log(broker: Broker) -> None:
