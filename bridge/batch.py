@@ -155,8 +155,7 @@ class Part:
             self.decided = index + 1
             if refusal is not None:
                 state.drop()
-                self._refuse(item, command, refusal, state)
-                continue
+                outputs = self._refuse(item, command, refusal, state)
             if state.keep() or (item.held is not None and type(command) not in QUESTIONS):
                 self._durable.add(index)
             if outputs:
@@ -188,14 +187,12 @@ class Part:
             outputs.append(_reply(item.reply, payload))
         return is_complete
 
-    def _refuse(self, item: Item, command: Command, refusal: Refusal, state: State) -> None:
+    def _refuse(self, item: Item, command: Command, refusal: Refusal, state: State) -> list[Output]:
         if refusal.code == "corrupt_record" and isinstance(command, Expire):
             # It would be due again at every tick, and many such would leave the sweep no room for others.
             state.unfile(command.key)
-            state.keep()
         self.rejections.append((item, refusal))
-        if item.reply is not None:
-            self.outputs.append(_reply(item.reply, error_answer(refusal)))
+        return [] if item.reply is None else [_reply(item.reply, error_answer(refusal))]
 
     def _miss(self, missing: NotLoaded) -> None:
         self._keys.update(dict.fromkeys(missing.keys))
@@ -230,6 +227,8 @@ class Part:
 
         A copy of such an input joins the journal entry and is not decided again, so all that it told must be there.
         """
+        if len(self._durable) == self.decided:
+            return self.outputs
         durable = {id(self.work[index][0]) for index in self._durable}
         return [output for index, outputs in self._told if id(self.work[index][0]) in durable for output in outputs]
 

@@ -821,3 +821,17 @@ def test_a_command_that_makes_more_than_a_commit_may_hold_is_rejected_alone(monk
     assert world.counts["rejected:corrupt_record"] == 1
     assert world.all_acknowledged
     assert world.call("online_users") == []
+
+
+def test_a_refusal_that_a_later_input_would_undo_is_not_decided_again_after_a_crash() -> None:
+    world = World()
+    world.broker.settles = False
+    world.feed(
+        message("rpc/unregister_endpoint", ["x"], response_topic="replies/me"),  # not_found
+        message("rpc/register_endpoint", ["ann", 60, False, "x"], response_topic="replies/me"),
+    )
+    [(_, batch)] = world.journal().values()
+    entry = decode_entry(batch)
+    # Decided again behind the registration, it would end it.
+    assert len(entry.inputs) == 2
+    assert [b"not_found" in output.payload for output in entry.outputs] == [True, False]
