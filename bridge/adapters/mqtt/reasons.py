@@ -9,7 +9,10 @@ from typing import Final
 Table = dict[int, tuple[str, str]]
 
 _BROKER_LOG: Final = "Look into the broker's log for the reason."
-_RIGHTS: Final = "Give the bridge's user its rights in the broker: `endpoint-bridge acl` prints them."
+_RIGHTS: Final = (
+    "Let the bridge's user read the inputs and write the rest in the broker's access rules: "
+    "`endpoint-bridge show-config` prints the prefix and the templates under [topics]."
+)
 
 CONNACK: Final[Table] = {
     0x84: ("unsupported protocol version", "Use a broker that speaks MQTT 5, for example Mosquitto 2."),
@@ -37,7 +40,10 @@ SUBACK: Final[Table] = {
     0x87: ("not authorized", _RIGHTS),
     0x8F: ("topic filter invalid", "Correct the template under [topics]."),
     0x97: ("quota exceeded", "Raise the broker's subscription limit."),
-    0x9E: ("shared subscriptions not supported", "Unset mqtt.share_group."),
+    0x9E: (
+        "shared subscriptions not supported",
+        "Report this with the broker's name and version: the bridge asks for none.",
+    ),
     0xA2: ("wildcard subscriptions not supported", "Allow wildcards in the broker, or use topics without them."),
 }
 

@@ -294,7 +294,7 @@ async def test_a_refused_subscription_is_retried_and_told(broker: Broker) -> Non
             await until(lambda: broker.connections == 2)
             broker.suback = SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
             await ready(heard)
-    assert "presence/#: not authorized (0x87). Give" in lines[0]
+    assert "presence/#: not authorized (0x87). Let" in lines[0]
     assert heard.words()[:2] == ["connected", "disconnected"]
     assert isinstance(broker.packets[2], DisconnectPacket)
 
