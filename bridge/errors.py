@@ -3,8 +3,7 @@
 BridgeError
 ├── ConfigError             the operator's fault: fix the named setting (exit code 2)
 ├── Refusal                 the caller's fault: carries a code of the contract; the same input fails again
-├── RegistryUnavailable     Redis is away, loading, read-only or full: nothing was decided, retry
-└── BrokerRefused           the broker said no (credentials, rights, protocol): retried, but an operator is needed
+└── RegistryUnavailable     Redis is away, loading, read-only or full: nothing was decided, retry
 
 Refusals are values wherever they can be (the line turns them into answers); they are raised only inside decode and
 decide, and caught at the line's edge. Vendor exceptions stop at the adapter that talks to the vendor.
@@ -35,7 +34,3 @@ class Refusal(BridgeError):
 
 class RegistryUnavailable(BridgeError):
     """Redis is away, loading, read-only or full: nothing was decided, a retry helps."""
-
-
-class BrokerRefused(BridgeError):
-    """The broker said no: bad credentials, missing rights, an unsupported feature."""
