@@ -12,13 +12,16 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.config import JsonDict
 
+from bridge.domain.endpoints import check_watch
+from bridge.errors import Refusal
+
 PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 EVENT_TYPE = re.compile(r"[A-Z][A-Za-z0-9]*[A-Z][A-Za-z0-9]*Event")
 EVENT_FORM = "a noun and a verb at least, like UserEndpointExpiredEvent, at most 128 characters"
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 SECRET: JsonDict = {"secret": True}
 
-Audience = Literal["self", "endpoint", "others", "watchers", "session", "room", "organization"]
+Audience = Literal["self", "endpoint", "others", "watchers", "session"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Bytes = Annotated[int, Field(ge=1, le=268_435_455)]
 
@@ -262,12 +265,10 @@ class Endpoints(_Section):
     @field_validator("default_watch")
     @classmethod
     def _watch(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if not re.fullmatch(
-                r"\*|(user|participant|device):(\*|[^+#/$\x00-\x1f\x7f][^+#/\x00-\x1f\x7f]{0,127})", name
-            ):
-                raise ValueError(f'has {name!r}; use "*", or user:, participant: or device: with an id or *')
-        return names
+        try:
+            return list(check_watch(names, "default_watch"))
+        except Refusal as refusal:
+            raise ValueError(refusal.message) from None
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
@@ -321,7 +322,7 @@ class Settings(_Section):
     routes: list[Route] = Field(
         [],
         description="Which event goes to whom and how, where the default does not fit. As tables below the sections: "
-        '[[routes]] event = "LampDimmedEvent", audience = ["watchers"], qos = 0.',
+        '[[routes]] event = "DeviceStatusChangedEvent", audience = ["watchers"], qos = 0.',
     )
     mqtt: Mqtt = Mqtt()
     redis: Redis = Redis()
