@@ -7,17 +7,16 @@ import random
 import secrets
 import signal
 from collections import Counter
+from collections.abc import Coroutine, Iterator
 
 import structlog
 
 from bridge.adapters.mqtt.session import Session, SessionSettings
 from bridge.adapters.registry import RedisRegistry
+from bridge.config import Rooms, rooms
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry
-from bridge.domain.routing import Router, routes
-from bridge.domain.rules import Rules
-from bridge.domain.topics import EndpointTopics, InputTopics
-from bridge.errors import RegistryUnavailable
+from bridge.errors import ConfigError, RegistryUnavailable
 from bridge.inbox import Inbox
 from bridge.pipeline import Line
 from bridge.recovery import left_over
@@ -38,11 +37,18 @@ async def run(settings: Settings) -> int:
 
     Returns:
         The exit code: 0 where all that was decided is delivered and acknowledged, 1 where something comes again after
-        the next start.
+        the next start, also because a part of the bridge died.
 
     Raises:
         bridge.errors.ConfigError: a setting that only shows itself at the broker or at Redis.
     """
+    try:
+        return await _live(settings)
+    except Exception as error:
+        return _tell_deaths(error)
+
+
+async def _live(settings: Settings) -> int:
     _tune_garbage_collection()
     instance = secrets.token_hex(4)
     registry = RedisRegistry(
@@ -55,15 +61,60 @@ async def run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    inputs, line_parts = _rooms(settings)
+    built = rooms(settings)
     try:
         opened = await _open(registry, settings, stopping)
         if opened is None:
             return 0
         client_id, owed = opened
-        return await _serve(settings, registry, instance, client_id, owed, inputs, line_parts, stopping)
+        return await _serve(settings, registry, instance, client_id, owed, built, stopping)
     finally:
         await registry.close()
+
+
+class _Died(Exception):
+    """A part of the bridge ended by an error, which is the cause."""
+
+    def __init__(self, task: str, error: Exception) -> None:
+        super().__init__(task)
+        self.task = task
+        self.error = error
+
+
+async def _part(name: str, work: Coroutine[object, object, None]) -> None:
+    try:
+        await work
+    except Exception as error:
+        raise _Died(name, error) from error
+
+
+def _tell_deaths(error: Exception) -> int:
+    """Log what the bridge died of and return the exit code; raise instead what the operator has to mend."""
+    deaths = list(_deaths(error))
+    for death in deaths:
+        if isinstance(death.error, ConfigError):
+            raise death.error from None
+    for task, fault in ((death.task, death.error) for death in deaths):
+        log.error(
+            "The bridge ends: a bug or an unexpected answer; the supervisor shall start it again.",
+            task=task,
+            error=type(fault).__name__,
+            message=str(fault),
+            exc_info=fault,
+        )
+    return 1
+
+
+def _deaths(error: Exception) -> Iterator[_Died]:
+    """The errors of a group one by one; what no task died of happened between start and stop."""
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from _deaths(inner)
+    elif isinstance(error, _Died) and isinstance(error.error, ExceptionGroup):
+        for inner in error.error.exceptions:
+            yield from (_Died(error.task, death.error) for death in _deaths(inner))
+    else:
+        yield error if isinstance(error, _Died) else _Died("main", error)
 
 
 def _tune_garbage_collection() -> None:
@@ -71,40 +122,6 @@ def _tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-def _rooms(settings: Settings) -> tuple[InputTopics, tuple[EndpointTopics, Router, Rules]]:
-    """Build what the configuration alone decides, so that its faults show before anything is opened."""
-    topics = settings.topics
-    rules = rules_of(settings)
-    inputs = InputTopics(topics.model_dump(), settings.prefix, settings.default_organization)
-    endpoint_topics = EndpointTopics(topics.endpoint, topics.replies, topics.client_replies, settings.prefix)
-    table = routes(
-        (route.event, None if route.audience is None else tuple(route.audience), route.qos) for route in settings.routes
-    )
-    return inputs, (endpoint_topics, Router(table, endpoint_topics, rules.reminder_event), rules)
-
-
-def rules_of(settings: Settings) -> Rules:
-    """Return the numbers that the rules need, in milliseconds."""
-    presence, sessions, endpoints = settings.presence, settings.sessions, settings.endpoints
-    return Rules(
-        organization_in_topic="{organization}" in settings.prefix,
-        from_endpoints=presence.from_endpoints,
-        lease_ms=round(presence.lease_seconds * 1000),
-        maximum_connections=presence.maximum_connections,
-        session_ms=round(sessions.session_hours * 3_600_000),
-        tombstone_ms=round(sessions.tombstone_hours * 3_600_000),
-        maximum_members=sessions.maximum_members,
-        grace_ms=round(endpoints.grace_seconds * 1000),
-        minimum_keep_alive_seconds=endpoints.minimum_keep_alive_seconds,
-        maximum_keep_alive_seconds=endpoints.maximum_keep_alive_seconds,
-        maximum_per_subject=endpoints.maximum_per_subject,
-        maximum_watch=endpoints.maximum_watch,
-        default_watch=tuple(endpoints.default_watch),
-        bound_ids=endpoints.id_policy == "bound",
-        reminder_event=endpoints.reminder_event,
-    )
 
 
 async def _open(
@@ -115,7 +132,7 @@ async def _open(
     while True:
         try:
             await registry.open()
-            return await _client_id(registry, settings), await left_over(registry, settings.name)
+            return await _client_id(registry, settings), await left_over(registry)
         except RegistryUnavailable as error:
             log.error("Redis is away: the bridge waits for it before it takes anything.", reason=str(error))
         with contextlib.suppress(TimeoutError):
@@ -141,11 +158,9 @@ async def _serve(
     instance: str,
     client_id: str,
     owed: list[tuple[str, str, JournalEntry]],
-    inputs: InputTopics,
-    line_parts: tuple[EndpointTopics, Router, Rules],
+    built: Rooms,
     stopping: asyncio.Event,
 ) -> int:
-    endpoint_topics, router, rules = line_parts
     mqtt = settings.mqtt
     counts: Counter[str] = Counter()
     inbox = Inbox(counts)
@@ -154,7 +169,7 @@ async def _serve(
             host=mqtt.host,
             port=mqtt.port,
             client_id=client_id,
-            subscriptions=inputs.filters,
+            subscriptions=built.inputs.filters,
             state_topic=_own_topic(settings, settings.topics.state),
             username=mqtt.username or None,
             password=mqtt.password.get_secret_value() or None,
@@ -172,9 +187,9 @@ async def _serve(
         broker=session,
         inbox=inbox,
         settlement=settlement,
-        intake=Intake(inputs, endpoint_topics, rules, limits, lambda: secrets.token_urlsafe(12)),
-        router=router,
-        rules=rules,
+        intake=Intake(built.inputs, built.endpoint_topics, built.rules, limits, lambda: secrets.token_urlsafe(12)),
+        router=built.router,
+        rules=built.rules,
         reporter=Reporter(session, _own_topic(settings, settings.topics.rejected)),
         default_organization=settings.default_organization,
         instance=instance,
@@ -183,9 +198,9 @@ async def _serve(
     )
     line.owe(owed)
     async with asyncio.TaskGroup() as tasks:
-        connection = tasks.create_task(session.run(), name="mqtt-session")
-        working = tasks.create_task(line.run(), name="line")
-        telling = tasks.create_task(_tell_counts(counts), name="counts")
+        connection = tasks.create_task(_part("mqtt-session", session.run()))
+        working = tasks.create_task(_part("line", line.run()))
+        telling = tasks.create_task(_part("counts", _tell_counts(counts)))
         await stopping.wait()
         log.info("The bridge stops: what is decided is delivered first.", at_most_seconds=_DRAIN_SECONDS)
         line.stop()

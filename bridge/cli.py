@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from bridge.config import Settings, documented_defaults, effective, load_settings, load_with_sources
+from bridge.config import Settings, documented_defaults, effective, load_settings, load_with_sources, rooms
 from bridge.errors import BridgeError, ConfigError
 
 EXAMPLES = """
@@ -94,6 +94,7 @@ def demo(
 def check_config(config: ConfigOption = None, secrets: SecretsOption = None) -> None:
     """Check the configuration; name everything that is wrong with it and end with exit code 2."""
     settings, sources = load_with_sources(config, secrets, os.environ)
+    rooms(settings)  # what passes here also runs
     given = sum(source.kind != "default" for source in sources.values())
     topics = f"under {settings.prefix}" if settings.prefix else "without a prefix"
     typer.echo(
@@ -134,6 +135,12 @@ def _options(
     """Tells every endpoint (a browser tab, a phone, a device) over MQTT what concerns it."""
 
 
+# Both formats without local variables, which hold payloads, ids and tokens.
+_TRACEBACK_AS_JSON = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
+
 def configure_logging(settings: Settings) -> None:
     """Send structlog's and the standard library's log lines to standard error as ``[log]`` says."""
     level = logging.getLevelNamesMapping()[settings.log.level.upper()]
@@ -143,9 +150,11 @@ def configure_logging(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendered: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_TRACEBACK_AS_JSON, structlog.processors.JSONRenderer()]
         if settings.log.format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     structlog.configure(
         processors=[*shared, *rendered],

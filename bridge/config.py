@@ -18,10 +18,22 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from bridge.domain.routing import Router, routes
+from bridge.domain.rules import Rules
+from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.errors import ConfigError
 from bridge.settings import SECRET, Route, Settings
 
-__all__ = ["Settings", "Source", "documented_defaults", "effective", "load_settings", "load_with_sources"]
+__all__ = [
+    "Rooms",
+    "Settings",
+    "Source",
+    "documented_defaults",
+    "effective",
+    "load_settings",
+    "load_with_sources",
+    "rooms",
+]
 
 ENVIRONMENT_PREFIX = "ENDPOINT_BRIDGE_"
 CONFIG_VARIABLE = "ENDPOINT_BRIDGE_CONFIG"
@@ -44,6 +56,15 @@ class Source(NamedTuple):
 
     kind: Literal["default", "file", "environment", "secrets"]
     place: str
+
+
+class Rooms(NamedTuple):
+    """What the configuration alone decides."""
+
+    inputs: InputTopics
+    endpoint_topics: EndpointTopics
+    router: Router
+    rules: Rules
 
 
 class _Given(NamedTuple):
@@ -90,6 +111,44 @@ def load_with_sources(
     if problems or settings is None:
         raise ConfigError("\n".join(["the configuration cannot be used:", *(f"  {line}" for line in problems)]))
     return settings, {key: given[key].source if key in given else Source("default", "default") for key in known}
+
+
+def rooms(settings: Settings) -> Rooms:
+    """Build what the configuration alone decides, so that its faults show before anything is opened.
+
+    Raises:
+        ConfigError: settings that are right each by itself and wrong together, or name what the bridge does not know.
+    """
+    topics = settings.topics
+    rules = _rules(settings)
+    inputs = InputTopics(topics.model_dump(), settings.prefix, settings.default_organization)
+    endpoint_topics = EndpointTopics(topics.endpoint, topics.replies, topics.client_replies, settings.prefix)
+    table = routes(
+        (route.event, None if route.audience is None else tuple(route.audience), route.qos) for route in settings.routes
+    )
+    return Rooms(inputs, endpoint_topics, Router(table, endpoint_topics, rules.reminder_event), rules)
+
+
+def _rules(settings: Settings) -> Rules:
+    """Return the numbers that the rules need, in milliseconds."""
+    presence, sessions, endpoints = settings.presence, settings.sessions, settings.endpoints
+    return Rules(
+        organization_in_topic="{organization}" in settings.prefix,
+        from_endpoints=presence.from_endpoints,
+        lease_ms=round(presence.lease_seconds * 1000),
+        maximum_connections=presence.maximum_connections,
+        session_ms=round(sessions.session_hours * 3_600_000),
+        tombstone_ms=round(sessions.tombstone_hours * 3_600_000),
+        maximum_members=sessions.maximum_members,
+        grace_ms=round(endpoints.grace_seconds * 1000),
+        minimum_keep_alive_seconds=endpoints.minimum_keep_alive_seconds,
+        maximum_keep_alive_seconds=endpoints.maximum_keep_alive_seconds,
+        maximum_per_subject=endpoints.maximum_per_subject,
+        maximum_watch=endpoints.maximum_watch,
+        default_watch=tuple(endpoints.default_watch),
+        bound_ids=endpoints.id_policy == "bound",
+        reminder_event=endpoints.reminder_event,
+    )
 
 
 def effective(settings: Settings, sources: Mapping[str, Source]) -> str:

@@ -1,5 +1,6 @@
 import io
 import json
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import structlog
 from bridge import cli
 from bridge.config import documented_defaults
 from bridge.settings import Settings
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +48,23 @@ def test_a_bad_setting_is_told_in_plain_words_with_code_2(
         "endpoint-bridge: the configuration cannot be used:\n"
         '  mqtt.port: "0" is not allowed; use a whole number from 1 to 65535 (environment ENDPOINT_BRIDGE_MQTT__PORT)\n'
     )
+
+
+@pytest.mark.parametrize("command", ["check-config", "run"])
+def test_what_only_the_rooms_refuse_is_told_by_check_config_too(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENDPOINT_BRIDGE_ROUTES", '[{"event": "LampDimmedEvent"}]')
+    assert called(monkeypatch, command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("endpoint-bridge: routes: event 'LampDimmedEvent' is not made by the bridge: choose one of ")
+    assert len(err.splitlines()) == 1
+
+
+def test_check_config_loads_neither_redis_nor_the_line() -> None:
+    asked = "import sys, bridge.cli; print({'redis', 'mqtt5', 'bridge.app'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, cwd=ROOT).stdout == "set()\n"
 
 
 def test_show_config_prints_toml(
@@ -89,3 +109,22 @@ def test_logs_are_json_where_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     log.warning("heard", count=1)
     line = json.loads(stream.getvalue())
     assert (line["event"], line["level"], line["count"]) == ("heard", "warning", 1)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_tracebacks_show_no_local_variables(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    cli.configure_logging(Settings.model_validate({"log": {"format": form}}))
+    payload = "".join(("cana", "ry"))  # the source line of a frame is shown, its values are not
+    try:
+        raise RuntimeError(f"with {len(payload)} bytes")
+    except RuntimeError:
+        structlog.get_logger().exception("failed")
+    text = stream.getvalue()
+    assert "canary" not in text
+    assert "with 6 bytes" in text
+    assert "test_tracebacks_show_no_local_variables" in text
+    if form == "json":
+        (line,) = text.splitlines()
+        assert json.loads(line)["exception"][0]["exc_type"] == "RuntimeError"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import Source, documented_defaults, effective, load_settings, load_with_sources
+from bridge.config import Settings, Source, documented_defaults, effective, load_settings, load_with_sources, rooms
 from bridge.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def test_every_setting_is_described() -> None:
 
 @pytest.mark.parametrize("name", ["bridge.dev.toml", "bridge.production.toml"])
 def test_the_other_shipped_files_can_be_used(name: str) -> None:
-    load_settings(ROOT / "config" / name, None, {})
+    rooms(load_settings(ROOT / "config" / name, None, {}))
 
 
 def test_secrets_win_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -81,12 +81,26 @@ def test_without_a_file_the_one_in_the_working_folder_is_taken(tmp_path: Path, m
 def test_lists_are_json_in_the_environment() -> None:
     environ = {
         "ENDPOINT_BRIDGE_ENDPOINTS__DEFAULT_WATCH": '["*"]',
-        "ENDPOINT_BRIDGE_ROUTES": '[{"event": "LampDimmedEvent", "qos": 0}]',
+        "ENDPOINT_BRIDGE_ROUTES": '[{"event": "DeviceStatusChangedEvent", "qos": 0}]',
     }
     settings = load_settings(NOTHING, None, environ)
     assert settings.endpoints.default_watch == ["*"]
     assert settings.routes[0].qos == 0
     assert "endpoints.default_watch: is not a JSON list" in problems(ENDPOINTS__DEFAULT_WATCH="*")
+
+
+def test_the_documented_route_can_be_used() -> None:
+    example = re.search(
+        r"\[\[routes\]\] (event = .*), (audience = .*), (qos = \d)\.", Settings.model_fields["routes"].description or ""
+    )
+    assert example is not None
+    route = tomllib.loads("[[routes]]\n" + "\n".join(example.groups()))
+    assert rooms(Settings.model_validate(route)).router
+
+
+def test_an_event_that_the_bridge_does_not_make_is_named() -> None:
+    with pytest.raises(ConfigError, match="'LampDimmedEvent' is not made by the bridge"):
+        rooms(Settings.model_validate({"routes": [{"event": "LampDimmedEvent"}]}))
 
 
 def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
@@ -143,7 +157,7 @@ def test_the_value_of_a_secret_is_never_told(tmp_path: Path) -> None:
 
 def test_what_is_in_force_can_be_read_again(tmp_path: Path) -> None:
     settings, sources = load_with_sources(
-        written(tmp_path, 'name = "x"\n[[routes]]\nevent = "LampDimmedEvent"\naudience = ["self"]\n'), None, {}
+        written(tmp_path, 'name = "x"\n[[routes]]\nevent = "DeviceStatusChangedEvent"\naudience = ["self"]\n'), None, {}
     )
     shown = effective(settings, sources)
     assert f'name = "x"  # {tmp_path / "bridge.toml"}' in shown

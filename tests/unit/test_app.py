@@ -1,0 +1,123 @@
+"""The wiring where a part of it dies: the process must end, say why, and be started again by its supervisor."""
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+
+from bridge import app, cli
+from bridge.adapters.mqtt.session import Session
+from bridge.errors import ConfigError
+from bridge.pipeline import Line
+from bridge.settings import Settings
+
+
+async def nothing(*_: object) -> None:
+    return None
+
+
+async def forever(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    async def fail(*_: object) -> None:
+        token = "".join(("cana", "ry"))
+        await asyncio.sleep(0)
+        raise error if token else AssertionError
+
+    return fail
+
+
+@pytest.fixture(autouse=True)
+def _house(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    async def opened(*_: object) -> tuple[str, list[Any]]:
+        return "client", []
+
+    monkeypatch.setattr(app, "_tune_garbage_collection", lambda: None)
+    monkeypatch.setattr(app, "RedisRegistry", lambda *_, **__: SimpleNamespace(close=nothing))
+    monkeypatch.setattr(app, "_open", opened)
+    monkeypatch.setattr(Session, "run", forever)
+    monkeypatch.setattr(Line, "run", forever)
+    yield
+    structlog.reset_defaults()
+
+
+def told(monkeypatch: pytest.MonkeyPatch, form: str = "json") -> tuple[int, str]:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    settings = Settings.model_validate({"log": {"format": form}})
+    cli.configure_logging(settings)
+    code = asyncio.run(asyncio.wait_for(app.run(settings), 10))
+    assert "canary" not in stream.getvalue()
+    return code, stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("place", "task"),
+    [
+        ((Session, "run"), "mqtt-session"),
+        ((Line, "run"), "line"),
+        ((app, "_tell_counts"), "counts"),
+        ((app, "_open"), "main"),
+    ],
+)
+def test_a_part_that_dies_is_named_and_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str], task: str
+) -> None:
+    monkeypatch.setattr(*place, failing(LookupError("no such thing")))
+    code, text = told(monkeypatch)
+    assert code == 1
+    (line,) = map(json.loads, text.splitlines())
+    assert (line["level"], line["task"], line["error"], line["message"]) == (
+        "error",
+        task,
+        "LookupError",
+        "no such thing",
+    )
+    assert "the supervisor shall start it again" in line["event"]
+    assert line["exception"][0]["exc_type"] == "LookupError"
+
+
+def test_each_of_several_deaths_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "run", failing(LookupError("one")))
+    monkeypatch.setattr(Line, "run", failing(ExceptionGroup("inner", [ValueError("two"), KeyError("three")])))
+    lines = [json.loads(line) for line in told(monkeypatch)[1].splitlines()]
+    assert [(line["task"], line["error"]) for line in lines] == [
+        ("mqtt-session", "LookupError"),
+        ("line", "ValueError"),
+        ("line", "KeyError"),
+    ]
+
+
+def test_on_a_console_it_is_a_line_and_a_plain_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Line, "run", failing(LookupError("no such thing")))
+    code, text = told(monkeypatch, "console")
+    assert code == 1
+    assert "task=line" in text.splitlines()[0]
+    assert text.splitlines()[-1] == "LookupError: no such thing"
+
+
+def test_what_the_operator_has_to_mend_stays_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "run", failing(LookupError("one")))
+    monkeypatch.setattr(Line, "run", failing(ConfigError("redis: maxmemory-policy must be noeviction")))
+    with pytest.raises(ConfigError, match="noeviction") as caught:
+        told(monkeypatch)
+    assert caught.value.__suppress_context__
+
+
+def test_a_configuration_error_of_a_running_bridge_is_plain_text_with_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Line, "run", failing(ConfigError("redis: maxmemory-policy must be noeviction")))
+    monkeypatch.setattr(sys, "argv", ["endpoint-bridge", "run", "--config", "/dev/null"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "endpoint-bridge: redis: maxmemory-policy must be noeviction\n"
