@@ -1,11 +1,11 @@
-"""The codec of presence, status and session inputs: the only room that knows the field names of their JSON.
+"""The codec of presence, status and keepalives, and what all codecs share: rooms that know field names of JSON.
 
 Accepted are camelCase and snake_case field names, enum names and numbers, the short type name and the ``@type`` URL,
 one event or the ``TeraEvent`` wrapper with several. Source: reference "presence and sessions" 1 and 6, contract
 details 8 to 10.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,16 +14,12 @@ from bridge.domain.clock import parse_time
 from bridge.domain.commands import (
     Command,
     Ignore,
-    JoinSession,
     KeepEndpoint,
-    LeaveSession,
     Reject,
-    ReplySession,
     ReportPresence,
     ReportStatus,
-    StopSession,
 )
-from bridge.domain.ids import Ref, is_endpoint_id, is_id, require_id
+from bridge.domain.ids import is_endpoint_id, is_id, require_id
 from bridge.domain.inputs import Input
 from bridge.domain.values import KINDS, Kind
 from bridge.errors import Refusal
@@ -47,11 +43,6 @@ _PRESENCE: dict[Kind, dict[str | int, bool | None]] = {
         for key in (number, f"{kind.upper()}_{name}")
     }
     for kind, names in _PRESENCE_TYPES.items()
-}
-_REPLIES: dict[str | int, bool] = {
-    key: name == "REPLY_ACCEPTED"
-    for number, name in enumerate(("REPLY_UNKNOWN", "REPLY_ACCEPTED", "REPLY_DENIED", "REPLY_BUSY", "REPLY_TIMEOUT"))
-    for key in (number, name)
 }
 
 
@@ -142,7 +133,8 @@ def _check_depth(document: object) -> None:
     raise Refusal("too_deep", f"payload is nested deeper than {MAXIMUM_DEPTH} levels: flatten it")
 
 
-def _check_text(payload: bytes) -> None:
+def check_text(payload: bytes) -> None:
+    """Refuse what is not UTF-8, ``not_json``."""
     if not payload.isascii():
         try:
             payload.decode()
@@ -161,7 +153,7 @@ def decode_presence(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Comm
     if payload in (b"online", b"offline"):
         connection = _connection(inbound.connection)
         return [ReportPresence(kind, subject, payload == b"online", connection, retained=inbound.retained)]
-    _check_text(payload)
+    check_text(payload)
     try:
         event = read_json(_PRESENCE_DECODERS[kind].decode, payload)
     except Refusal as refusal:
@@ -189,13 +181,13 @@ def _presence_entry(kind: Kind, subject: str, entry: msgspec.Raw, time_ms: int |
 
 
 def _presence(kind: Kind, subject: str, event: Any, time_ms: int | None, inbound: Input) -> Command:
-    if event.at_type is not None and _short_type(event.at_type) != f"{kind.capitalize()}Event":
+    if event.at_type is not None and short_type(event.at_type) != f"{kind.capitalize()}Event":
         raise Refusal("unknown_type", f"@type is not {kind.capitalize()}Event, which this topic carries")
     try:
         online = _PRESENCE[kind][0 if event.type is None else event.type]
     except KeyError:
         raise Refusal("unknown_type", f"type is not one of {kind.upper()}_CONNECTED, ..._DISCONNECTED, ...") from None
-    _check_same_id(subject, event.uuid if event.uuid is not None else event.snake_uuid, f"{kind}Uuid")
+    check_same_id(subject, event.uuid if event.uuid is not None else event.snake_uuid, f"{kind}Uuid")
     if online is None:
         return Ignore()
     connection = _connection(event.connection_id or event.snake_connection_id or inbound.connection)
@@ -214,7 +206,8 @@ def _time(header: _Header | None, timestamp: str | float | None) -> int | None:
     return None if timestamp is None else parse_time(timestamp, "timestamp")[0]
 
 
-def _check_same_id(expected: str, given: str | None, field: str) -> None:
+def check_same_id(expected: str, given: str | None, field: str) -> None:
+    """Refuse an id in a payload that is empty, ``empty_id``, or differs from the topic's, ``id_mismatch``."""
     if given is None or given == expected:
         return
     if not given:
@@ -222,7 +215,8 @@ def _check_same_id(expected: str, given: str | None, field: str) -> None:
     raise Refusal("id_mismatch", f"{field} differs from the id in the topic: publish on its own topic")
 
 
-def _short_type(name: str) -> str:
+def short_type(name: str) -> str:
+    """Return the short name of a type: the last part of an ``@type`` URL."""
     return name.rpartition("/")[2].rpartition(".")[2]
 
 
@@ -234,7 +228,7 @@ def decode_status(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Comman
     """
     subject = require_id(ids[0], "id in the topic")
     payload = inbound.payload
-    _check_text(payload)
+    check_text(payload)
     document = read_document(payload)
     if (
         type(document) is dict
@@ -259,149 +253,3 @@ def decode_keepalive(ids: Sequence[str], inbound: Input) -> list[Command]:
     if inbound.payload:
         raise Refusal("invalid_field", f"a keepalive is empty, this one has {len(inbound.payload)} bytes")
     return [KeepEndpoint(ids[0])]
-
-
-def decode_session(ids: Sequence[str], inbound: Input) -> list[Command]:
-    """Decode ``sessions/{session}``: Join-, Leave-, StopSessionEvent, JoinSessionReplyEvent, or a wrapper with several.
-
-    Raises:
-        Refusal: the whole input cannot be taken.
-    """
-    session = require_id(ids[0], "session in the topic")
-    _check_text(inbound.payload)
-    event = read_document(inbound.payload)
-    if not isinstance(event, dict):
-        raise Refusal("invalid_field", f"payload is {_kind_of(event)}: send an object")
-    message = event.get("message")
-    if isinstance(message, dict):
-        event = message
-    time_ms = _fields_time(event)
-    entries = event.get("events")
-    if inbound.retained and time_ms is None:
-        return [Ignore()]  # a replay at a subscription: no telling whether it is older than a stop
-    if not isinstance(entries, list):
-        return list(_session_event(session, event, time_ms))
-    commands: list[Command] = []
-    for entry in entries:
-        try:
-            if not isinstance(entry, dict):
-                raise Refusal("invalid_field", f"events holds {_kind_of(entry)}: send objects")
-            own_time_ms = _fields_time(entry)
-            commands += _session_event(session, entry, own_time_ms if time_ms is None else time_ms)
-        except Refusal as refusal:
-            commands.append(Reject(refusal.code, refusal.message))
-    return commands
-
-
-def _fields_time(event: Mapping[str, object]) -> int | None:
-    header = event.get("header")
-    for field, value in (
-        ("header.time", header.get("time") if isinstance(header, dict) else None),
-        ("timestamp", event.get("timestamp")),
-    ):
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return parse_time(value, field)[0]
-        if value is not None:
-            raise Refusal("invalid_field", f"{field} is {_kind_of(value)}: send ISO-8601 text or epoch seconds")
-    return None
-
-
-def _session_event(session: str, event: Mapping[str, object], time_ms: int | None) -> Iterator[Command]:
-    named = event.get("@type", event.get("type"))
-    if not isinstance(named, str):
-        raise Refusal("unknown_type", f"type is {_kind_of(named)}: name the message, for example JoinSessionEvent")
-    decoder = _SESSION_EVENTS.get(_short_type(named))
-    if decoder is None:
-        raise Refusal("unknown_type", f"type is none of {', '.join(_SESSION_EVENTS)}")
-    _check_same_id(session, _text(event, "session_uuid"), "sessionUuid")
-    fields = {name: value for name, value in event.items() if name not in ("@type", "header")}
-    yield from decoder(session, event, fields, time_ms)
-
-
-_Fields = dict[str, object]
-
-
-def _join(session: str, event: Mapping[str, object], fields: _Fields, time_ms: int | None) -> Iterator[Command]:
-    members, skipped = _members(event, "session")
-    yield JoinSession(session, members, fields, time_ms)
-    yield from skipped
-
-
-def _leave(session: str, event: Mapping[str, object], fields: _Fields, _: int | None) -> Iterator[Command]:
-    members, skipped = _members(event, "leaving")
-    yield LeaveSession(session, members, fields)
-    yield from skipped
-
-
-def _stop(session: str, _: Mapping[str, object], fields: _Fields, time_ms: int | None) -> Iterator[Command]:
-    yield StopSession(session, fields, time_ms)
-
-
-def _reply(session: str, event: Mapping[str, object], fields: _Fields, _: int | None) -> Iterator[Command]:
-    given = event.get("joinReply", event.get("join_reply"))
-    try:
-        if isinstance(given, bool):
-            raise TypeError
-        accepted = _REPLIES[0 if given is None else given]  # type: ignore[index]  # unhashable is caught below
-    except (KeyError, TypeError):
-        raise Refusal("invalid_field", "joinReply is no reply: use REPLY_ACCEPTED, REPLY_DENIED, ...") from None
-    members: list[Ref] = []
-    for kind in KINDS:
-        uuid = _text(event, f"{kind}_uuid")
-        if uuid:
-            members.append(Ref(kind, require_id(uuid, f"{kind}Uuid")))
-    yield ReplySession(session, tuple(members), accepted, fields)
-
-
-_SESSION_EVENTS: dict[str, Callable[[str, Mapping[str, object], _Fields, int | None], Iterator[Command]]] = {
-    "JoinSessionEvent": _join,
-    "LeaveSessionEvent": _leave,
-    "StopSessionEvent": _stop,
-    "JoinSessionReplyEvent": _reply,
-}
-
-
-def _members(event: Mapping[str, object], role: str) -> tuple[tuple[Ref, ...], list[Command]]:
-    """Return the listed members, and one `Reject` for each entry that is empty or malformed."""
-    members: dict[Ref, None] = {}
-    skipped: list[Command] = []
-    for kind in KINDS:
-        field = f"{role}_{kind}s"
-        listed = event.get(_camel(field), event.get(field))
-        if listed is None:
-            continue
-        if not isinstance(listed, list):
-            raise Refusal("invalid_field", f"{_camel(field)} is {_kind_of(listed)}: send an array of ids")
-        for place, member in enumerate(listed):
-            try:
-                if not isinstance(member, str):
-                    raise Refusal("invalid_field", f"{_camel(field)}[{place}] is {_kind_of(member)}: send an id")
-                members[Ref(kind, require_id(member, f"{_camel(field)}[{place}]"))] = None
-            except Refusal as refusal:
-                skipped.append(Reject(refusal.code, refusal.message))
-    return tuple(members), skipped
-
-
-def _text(event: Mapping[str, object], field: str) -> str | None:
-    value = event.get(_camel(field), event.get(field))
-    if value is not None and not isinstance(value, str):
-        raise Refusal("invalid_field", f"{_camel(field)} is {_kind_of(value)}: send text")
-    return value
-
-
-def _camel(field: str) -> str:
-    head, *tail = field.split("_")
-    return head + "".join(part.capitalize() for part in tail)
-
-
-def _kind_of(value: object) -> str:
-    for kind, name in (
-        (bool, "a boolean"),
-        (str, "text"),
-        (int | float, "a number"),
-        (list, "an array"),
-        (dict, "an object"),
-    ):
-        if isinstance(value, kind):
-            return name
-    return "null or absent"

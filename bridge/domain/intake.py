@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from bridge.domain.codec import decode_keepalive, decode_presence, decode_session, decode_status
+from bridge.domain.codec import decode_keepalive, decode_presence, decode_status
 from bridge.domain.commands import SERVICE, Caller, Command, Ignore, Reject
 from bridge.domain.ids import require_id
 from bridge.domain.inputs import Input
 from bridge.domain.methods import RPC_CODES, Call, decode_call
 from bridge.domain.rules import Rules
+from bridge.domain.session_codec import decode_session
 from bridge.domain.topics import EndpointTopics, InputTopics, Match
 from bridge.errors import Refusal
 

@@ -12,7 +12,6 @@ from bridge.domain.codec import (
     MAXIMUM_DEPTH,
     decode_keepalive,
     decode_presence,
-    decode_session,
     decode_status,
     read_document,
 )
@@ -29,6 +28,7 @@ from bridge.domain.commands import (
 )
 from bridge.domain.ids import Ref
 from bridge.domain.inputs import Input
+from bridge.domain.session_codec import decode_session
 from bridge.domain.values import KINDS, Kind
 from bridge.errors import Refusal
 
