@@ -251,7 +251,10 @@ def items_of(work: Sequence[tuple[Item, Command]]) -> list[Item]:
     for item, command in work:
         items[id(item)] = item
         commands.setdefault(id(item), []).append(command)
-    return [Item(item.organization, commands[key], item.reply, item.held, item.source) for key, item in items.items()]
+    return [
+        Item(item.organization, commands[key], item.reply, item.held, item.source, item.is_part)
+        for key, item in items.items()
+    ]
 
 
 def parts_of(items: Sequence[Item]) -> Mapping[str, Part]:

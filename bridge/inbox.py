@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import mqtt5
 
+from bridge.domain.inputs import Input
 from bridge.domain.values import Receipt
 
 MAXIMUM_QOS0 = 50_000
@@ -138,3 +139,12 @@ class Inbox:
 def _is_keepalive(packet: mqtt5.PublishPacket) -> bool:
     """Tell whether one of several equal messages is enough; an empty request is not, each is to be answered."""
     return not packet.payload and packet.response_topic is None
+
+
+def input_of(packet: mqtt5.PublishPacket, topic: str, payload: bytes) -> Input:
+    """Return what decode needs of a packet, whose topic and payload were read from it once already."""
+    connection = ""
+    for name, value in packet.user_properties:
+        if name == "connection":
+            connection = value
+    return Input(topic, payload, packet.retain, connection, packet.response_topic, packet.correlation_data)

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
-import mqtt5
 import msgspec
 import structlog
 
@@ -21,7 +20,6 @@ from bridge.domain.changes import commit_of
 from bridge.domain.clock import iso_ms
 from bridge.domain.commands import Command, Expire, Reject, Unfile
 from bridge.domain.ids import is_record_key
-from bridge.domain.inputs import Input
 from bridge.domain.intake import Intake
 from bridge.domain.journal import JournalEntry, encode_entry
 from bridge.domain.routing import Router
@@ -29,7 +27,7 @@ from bridge.domain.rules import Rules
 from bridge.domain.state import State
 from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corrupt, Moment, Receipt, Want
 from bridge.errors import Refusal, RegistryUnavailable
-from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Sweep
+from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Sweep, input_of
 from bridge.ports import Broker, Registry
 from bridge.reporter import Reporter
 from bridge.settlement import Held, Settlement
@@ -203,7 +201,7 @@ class Line:
                 return None
         source = (topic, len(payload))
         try:
-            decoded = self._intake.decode(_input(packet, topic, payload))
+            decoded = self._intake.decode(input_of(packet, topic, payload))
         except Refusal as error:
             refusal = error
         except Exception as error:
@@ -333,7 +331,7 @@ class Line:
             again: Command = Reject("corrupt_record", reason)
             if isinstance(command, Expire):
                 again = Unfile(command.key)
-            return [Item(item.organization, (again,), item.reply, item.held, item.source)]
+            return [Item(item.organization, (again,), item.reply, item.held, item.source, item.is_part)]
         half = len(work) // 2
         first, second = work[:half], work[half:]
         held = first[-1][0].held
@@ -392,11 +390,3 @@ class Line:
                 if is_away:
                     log.info("Redis answers again.")
                 return answered
-
-
-def _input(packet: mqtt5.PublishPacket, topic: str, payload: bytes) -> Input:
-    connection = ""
-    for name, value in packet.user_properties:
-        if name == "connection":
-            connection = value
-    return Input(topic, payload, packet.retain, connection, packet.response_topic, packet.correlation_data)
