@@ -13,7 +13,7 @@ from bridge.domain.decide import QUESTIONS, decide, first_keys, first_owner
 from bridge.domain.intake import Reply, answer, error_answer
 from bridge.domain.routing import Router
 from bridge.domain.state import CommitFirst, CorruptRecord, Elsewhere, NotLoaded, State
-from bridge.domain.values import Loading, Output, Want
+from bridge.domain.values import Loading, Output, Page, Want
 from bridge.errors import Refusal
 from bridge.settlement import Held
 
@@ -73,7 +73,7 @@ class Part:
         self._told: list[tuple[int, list[Output]]] = []
         self._is_cut = False
         self._keys: dict[str, None] = {}
-        self._want = Want()
+        self._pages: dict[Page, None] = {}
         self._owners: set[str] = set()
         self._foreign: set[tuple[str, str]] = set()
 
@@ -98,10 +98,9 @@ class Part:
 
     def want(self, wants: dict[str, Want], owners: set[str]) -> None:
         """Add what is missing to the next load trip's wants."""
-        self._want.keys = list(self._keys)
         want = wants.setdefault(self.organization, Want())
-        want.keys = [*want.keys, *self._want.keys]
-        want.pages = [*want.pages, *self._want.pages]
+        want.keys = [*want.keys, *self._keys]
+        want.pages = [*want.pages, *self._pages]
         for organization, key in self._foreign:
             foreign = wants.setdefault(organization, Want())
             foreign.keys = [*foreign.keys, key]
@@ -113,7 +112,7 @@ class Part:
         self.state.add(loading.organizations[self.organization], loading.owners)
         for organization, key in self._foreign:
             self.state.foreign[organization, key] = loading.organizations[organization].records[key]
-        self._keys, self._want, self._owners, self._foreign = {}, Want(), set(), set()
+        self._keys, self._pages, self._owners, self._foreign = {}, {}, set(), set()
 
     def decide(self, router: Router) -> None:
         """Decide in order until something is missing; what follows is tried only to learn what else is."""
@@ -196,8 +195,8 @@ class Part:
 
     def _miss(self, missing: NotLoaded) -> None:
         self._keys.update(dict.fromkeys(missing.keys))
-        if missing.page is not None and missing.page not in self._want.pages:
-            self._want.pages.append(missing.page)
+        if missing.page is not None:
+            self._pages[missing.page] = None
         self._owners.update(missing.owners)
         if missing.foreign is not None:
             self._foreign.add(missing.foreign)
