@@ -18,6 +18,7 @@ from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry
 from bridge.errors import ConfigError, RegistryUnavailable
 from bridge.inbox import Inbox
+from bridge.meters import Meters
 from bridge.pipeline import Line
 from bridge.recovery import left_over
 from bridge.reporter import Reporter
@@ -162,7 +163,8 @@ async def _serve(
     stopping: asyncio.Event,
 ) -> int:
     mqtt = settings.mqtt
-    counts: Counter[str] = Counter()
+    meters = Meters()
+    counts = meters.counts
     inbox = Inbox(counts)
     session = Session(
         SessionSettings(
@@ -194,9 +196,10 @@ async def _serve(
         default_organization=settings.default_organization,
         instance=instance,
         new_epoch=lambda: secrets.token_hex(8),
-        counts=counts,
+        meters=meters,
     )
     line.owe(owed)
+    _watch(meters, inbox, session, settlement, line)
     async with asyncio.TaskGroup() as tasks:
         connection = tasks.create_task(_part("mqtt-session", session.run()))
         working = tasks.create_task(_part("line", line.run()))
@@ -214,6 +217,20 @@ async def _serve(
             task.cancel()
     log.info("The bridge has stopped.", clean=is_clean, **counts)
     return 0 if is_clean else 1
+
+
+def _watch(meters: Meters, inbox: Inbox, session: Session, settlement: Settlement, line: Line) -> None:
+    """Let the meters ask each room what it holds when somebody looks."""
+    meters.watch_process()
+    for name, text, value in (
+        ("connected", "1 while the broker has granted every subscription.", lambda: inbox.is_subscribed),
+        ("redis_answers", "0 while the line waits for Redis.", lambda: not line.is_redis_away),
+        ("waiting_inputs", "Messages that wait for the line.", lambda: inbox.waiting),
+        ("waiting_outputs", "Messages that wait to be sent to the broker.", lambda: session.waiting),
+        ("undelivered_commits", "Commits that wait for PUBACKs of their outputs.", lambda: settlement.undelivered),
+        ("sweep_lag_seconds", "How far expiries are behind the registry clock.", lambda: line.sweep_lag_ms / 1000),
+    ):
+        meters.gauge(name, text, value)
 
 
 def _own_topic(settings: Settings, template: str) -> str:

@@ -1,17 +1,16 @@
-"""The command ``endpoint-bridge``: the shell around the house. Logging is set up here and nowhere else."""
+"""The command ``endpoint-bridge``: the shell around the house."""
 
-import logging
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import structlog
 import typer
 
-from bridge.config import Settings, documented_defaults, effective, load_settings, load_with_sources, rooms
+from bridge.config import documented_defaults, effective, load_settings, load_with_sources, rooms
 from bridge.errors import BridgeError, ConfigError
+from bridge.logs import configure_logging
 
 EXAMPLES = """
 \b
@@ -53,7 +52,7 @@ SecretsOption = Annotated[
 def run(config: ConfigOption = None, secrets: SecretsOption = None) -> None:
     """Run the bridge beside a broker and Redis until SIGTERM or Ctrl-C."""
     settings = load_settings(config, secrets, os.environ)
-    configure_logging(settings)
+    configure_logging(settings.log)
     import uvloop  # the other commands answer at once because only this one loads the line
 
     from bridge.app import run as run_bridge
@@ -133,37 +132,6 @@ def _options(
     ] = False,
 ) -> None:
     """Tells every endpoint (a browser tab, a phone, a device) over MQTT what concerns it."""
-
-
-# Both formats without local variables, which hold payloads, ids and tokens.
-_TRACEBACK_AS_JSON = structlog.processors.ExceptionRenderer(
-    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-)
-
-
-def configure_logging(settings: Settings) -> None:
-    """Send structlog's and the standard library's log lines to standard error as ``[log]`` says."""
-    level = logging.getLevelNamesMapping()[settings.log.level.upper()]
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    rendered: list[Any] = (
-        [_TRACEBACK_AS_JSON, structlog.processors.JSONRenderer()]
-        if settings.log.format == "json"
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
-    )
-    structlog.configure(
-        processors=[*shared, *rendered],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(
-        stream=sys.stderr, level=max(level, logging.WARNING), format="%(levelname)s %(name)s %(message)s"
-    )
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ and counted.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
+from time import perf_counter
 from typing import NamedTuple
 
 import mqtt5
@@ -42,7 +43,12 @@ Mark = Connected | Confirmed | Sweep
 
 
 class Inbox:
-    """Implements the MQTT session's listener; the line takes from it."""
+    """Implements the MQTT session's listener; the line takes from it.
+
+    Attributes:
+        is_subscribed: connected, and every subscription is granted.
+        waited_seconds: from when something began to wait, or from the take before it, to the last `take`.
+    """
 
     def __init__(self, counts: Counter[str]) -> None:
         self._arrivals: deque[Arrival | Mark] = deque()
@@ -51,7 +57,14 @@ class Inbox:
         self._qos0_bytes = 0
         self._empty_topics: set[str] = set()
         self._waiting = asyncio.Event()
+        self._since = 0.0
         self.is_subscribed = False
+        self.waited_seconds = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many arrivals and marks wait."""
+        return len(self._arrivals)
 
     # The listener's side: synchronous and quick.
 
@@ -66,6 +79,8 @@ class Inbox:
     def received(self, publishes: Sequence[Arrival]) -> None:
         """Queue what one read brought."""
         self._counts["received"] += len(publishes)
+        if not self._arrivals:
+            self._since = perf_counter()
         append = self._arrivals.append
         for arrival in publishes:
             if arrival[1] is None and not self._may_wait(arrival[0]):
@@ -118,6 +133,8 @@ class Inbox:
     def take(self, limit: int) -> Mark | list[Arrival]:
         """Return the mark that stands first, or at most ``limit`` arrivals up to the next mark."""
         arrivals = self._arrivals
+        now = perf_counter()
+        self.waited_seconds, self._since = now - self._since, now
         taken: list[Arrival] = []
         while arrivals and len(taken) < limit:
             head = arrivals[0]

@@ -10,6 +10,7 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from time import perf_counter
 from typing import TypeVar
 
 import msgspec
@@ -28,6 +29,7 @@ from bridge.domain.state import State
 from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corrupt, Moment, Receipt, Want
 from bridge.errors import Refusal, RegistryUnavailable
 from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Sweep, input_of
+from bridge.meters import Meters
 from bridge.ports import Broker, Registry
 from bridge.reporter import Reporter
 from bridge.settlement import Held, Settlement
@@ -64,7 +66,10 @@ class Line:
         default_organization: to whom an input is counted that names no organization.
         instance: unique to this process, of letters and digits; makes event ids and batch tokens unique.
         new_epoch: makes an unguessable name for a new MQTT session.
-        counts: the line's counters.
+        meters: what is counted and timed.
+
+    Attributes:
+        is_redis_away: it waits for Redis.
     """
 
     def __init__(
@@ -81,7 +86,7 @@ class Line:
         default_organization: str,
         instance: str,
         new_epoch: Callable[[], str],
-        counts: Counter[str],
+        meters: Meters,
     ) -> None:
         self._registry = registry
         self._broker = broker
@@ -94,7 +99,8 @@ class Line:
         self._default_organization = default_organization
         self._instance = instance
         self._new_epoch = new_epoch
-        self._counts = counts
+        self._meters = meters
+        self._counts = meters.counts
         self._batches = 0
         self._commits = 0
         self._conflicts: Counter[tuple[str, str]] = Counter()
@@ -105,6 +111,13 @@ class Line:
         self._corrupt: set[tuple[str, str]] = set()
         self._owed: list[tuple[str, str, JournalEntry]] = []
         self._is_stopping = False
+        self._swept_ms = 0
+        self.is_redis_away = False
+
+    @property
+    def sweep_lag_ms(self) -> int:
+        """How far, on the registry clock, the sweep is behind: 0 once nothing is due any more."""
+        return self._clock_ms - self._swept_ms
 
     def owe(self, entries: Iterable[tuple[str, str, JournalEntry]]) -> None:
         """Take over (organization, entry id, entry) left in the journal; delivered before the first input."""
@@ -130,6 +143,8 @@ class Line:
                     self._is_sweeping = False
                     await self._sweep()
                 elif taken:
+                    self._meters.batch_inputs.observe(len(taken))
+                    self._meters.wait.observe(self._inbox.waited_seconds)
                     await self._settle_items([item for item in map(self._item, taken) if item is not None])
                 self._corrupt.clear()
                 self._conflicts.clear()
@@ -162,6 +177,7 @@ class Line:
         # An outage is noted before the first input after it, so that a keepalive then counts as one after it. Nothing
         # expires yet: what waits at the broker comes before the first PINGRESP.
         self._clock_ms = await self._insist(self._registry.tick)
+        self._swept_ms = self._swept_ms or self._clock_ms
         owed, self._owed = self._owed, []
         for organization, entry_id, entry in owed:
             inputs = self._settlement.recovered(entry.inputs if entry.session_epoch == epoch else ())
@@ -181,7 +197,10 @@ class Line:
         await self._sweep()
 
     async def _sweep(self) -> None:
+        clock_ms = self._clock_ms
         due = await self._insist(lambda: self._registry.due(SWEEP_BATCH))
+        if len(due) < SWEEP_BATCH:
+            self._swept_ms = clock_ms
         if not due:
             return
         await self._settle_items([Item(organization, (Expire(key, self._clock_ms),)) for organization, key in due])
@@ -228,9 +247,13 @@ class Line:
             pending = [part for part in parts if not part.is_decided]
             if not pending:
                 break
+            began = perf_counter()
             await self._load(pending)
+            loaded = perf_counter()
             for part in pending:
                 part.decide(self._router)
+            self._meters.load.observe(loaded - began)
+            self._meters.decide.observe(perf_counter() - loaded)
         rest: list[Item] = []
         for part in parts:
             part.cut()
@@ -302,7 +325,9 @@ class Line:
             for claim, is_taken in zip(taken, await self._insist(lambda: self._registry.claim(taken)), strict=True):
                 if not is_taken:
                     return Conflict(f"endpoint-owner:{claim.endpoint}")
+        began = perf_counter()
         done = await self._insist(lambda: self._registry.commit(commit))
+        self._meters.commit.observe(perf_counter() - began)
         if isinstance(done, Committed):
             self._counts["commits"] += 1
             freed = [claim for claim in claims if claim.owner is None]
@@ -363,7 +388,13 @@ class Line:
                 self._told_ms = dict(latest)
         self._counts["published"] += len(part.outputs)
         group = self._settlement.group(part.organization, entry, inputs)
-        self._broker.publish(part.outputs, group.settled)
+        began = perf_counter()
+
+        def settled(reason_codes: list[int]) -> None:
+            self._meters.deliver.observe(perf_counter() - began)
+            group.settled(reason_codes)
+
+        self._broker.publish(part.outputs, settled if part.outputs else group.settled)
 
     # Redis away: wait, and say so.
 
@@ -374,19 +405,19 @@ class Line:
             Stopped: the line is to stop.
         """
         low, high = _BACKOFF_SECONDS
-        is_away = False
         while True:
             try:
                 answered = await ask()
             except RegistryUnavailable as error:
                 if self._is_stopping:
                     raise Stopped from None
-                if not is_away:
-                    is_away = True
+                if not self.is_redis_away:
+                    self.is_redis_away = True
                     log.error("Redis is away: nothing is acknowledged until it answers.", reason=str(error))
                 await asyncio.sleep(random.uniform(low / 2, low))
                 low = min(low * 2, high)
             else:
-                if is_away:
+                if self.is_redis_away:
+                    self.is_redis_away = False
                     log.info("Redis answers again.")
                 return answered

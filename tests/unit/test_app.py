@@ -14,6 +14,7 @@ import structlog
 from bridge import app, cli
 from bridge.adapters.mqtt.session import Session
 from bridge.errors import ConfigError
+from bridge.logs import configure_logging
 from bridge.pipeline import Line
 from bridge.settings import Settings
 
@@ -53,7 +54,7 @@ def told(monkeypatch: pytest.MonkeyPatch, form: str = "json") -> tuple[int, str]
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     settings = Settings.model_validate({"log": {"format": form}})
-    cli.configure_logging(settings)
+    configure_logging(settings.log)
     code = asyncio.run(asyncio.wait_for(app.run(settings), 10))
     assert "canary" not in stream.getvalue()
     return code, stream.getvalue()

@@ -1,5 +1,3 @@
-import io
-import json
 import subprocess
 import sys
 import tomllib
@@ -11,7 +9,6 @@ import structlog
 
 from bridge import cli
 from bridge.config import documented_defaults
-from bridge.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,33 +95,3 @@ def test_help_shows_examples_and_version_the_version(
 
 def test_an_unknown_command_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert called(monkeypatch, "runn") == 2
-
-
-def test_logs_are_json_where_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    cli.configure_logging(Settings.model_validate({"log": {"format": "json", "level": "warning"}}))
-    log = structlog.get_logger()
-    log.info("unheard")
-    log.warning("heard", count=1)
-    line = json.loads(stream.getvalue())
-    assert (line["event"], line["level"], line["count"]) == ("heard", "warning", 1)
-
-
-@pytest.mark.parametrize("form", ["json", "console"])
-def test_tracebacks_show_no_local_variables(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    cli.configure_logging(Settings.model_validate({"log": {"format": form}}))
-    payload = "".join(("cana", "ry"))  # the source line of a frame is shown, its values are not
-    try:
-        raise RuntimeError(f"with {len(payload)} bytes")
-    except RuntimeError:
-        structlog.get_logger().exception("failed")
-    text = stream.getvalue()
-    assert "canary" not in text
-    assert "with 6 bytes" in text
-    assert "test_tracebacks_show_no_local_variables" in text
-    if form == "json":
-        (line,) = text.splitlines()
-        assert json.loads(line)["exception"][0]["exc_type"] == "RuntimeError"

@@ -5,7 +5,6 @@ Nothing here waits: the line is a coroutine that is stepped until it asks for mo
 
 import json
 import types
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.domain.values import Output, Receipt
 from bridge.inbox import Inbox
+from bridge.meters import Meters
 from bridge.pipeline import Line, Reporter
 from bridge.settings import Topics
 from bridge.settlement import Settlement
@@ -130,7 +130,8 @@ class World:
         self.registry = registry or MemoryRegistry(bridge=f"test/{instance}")
         self.registry.bridge = f"test/{instance}"
         self.broker = FakeBroker(settles=settles)
-        self.counts: Counter[str] = Counter()
+        self.meters = Meters()
+        self.counts = self.meters.counts
         self.inbox = _SteppedInbox(self.counts)
         self.settlement = Settlement(self.broker, self.counts)
         self.receipts: list[Receipt] = []
@@ -158,7 +159,7 @@ class World:
             default_organization="default",
             instance=instance,
             new_epoch=lambda: f"{instance}-epoch-{self.connection}",
-            counts=self.counts,
+            meters=self.meters,
         )
         self.line.owe(owed)
         self._run = self.line.run()

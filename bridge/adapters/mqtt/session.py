@@ -168,6 +168,11 @@ class Session(asyncio.Protocol, Broker):
         """Return once fewer than ``backlog_limit`` outputs wait to be sent for the first time."""
         await self._room.wait()
 
+    @property
+    def waiting(self) -> int:
+        """Outputs that wait to be sent for the first time."""
+        return self._outbox.waiting
+
     # Life.
 
     async def run(self) -> None:

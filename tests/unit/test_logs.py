@@ -1,0 +1,72 @@
+"""Log lines: one form for the bridge and for its libraries, and never a local variable."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from bridge.logs import configure_logging
+from bridge.settings import Log
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    before = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:], logging.root.level = before
+
+
+def configured(monkeypatch: pytest.MonkeyPatch, **log: str) -> io.StringIO:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging(Log.model_validate(log))
+    return stream
+
+
+def test_lines_are_json_where_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, format="json", level="warning")
+    log = structlog.get_logger()
+    log.info("unheard")
+    log.warning("heard", count=1)
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"], line["count"]) == ("heard", "warning", 1)
+
+
+def test_lines_of_libraries_are_json_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, format="json", level="debug")
+    library = logging.getLogger("some.library")
+    library.info("unheard")
+    library.warning("heard %d times", 2)
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"], line["logger"]) == ("heard 2 times", "warning", "some.library")
+    assert line["timestamp"].endswith("Z")
+
+
+def test_lines_are_for_eyes_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch)
+    structlog.get_logger().info("Redis answers again.", after_seconds=3)
+    assert "Redis answers again." in stream.getvalue()
+    assert "after_seconds=3" in stream.getvalue()
+
+
+@pytest.mark.parametrize("source", ["bridge", "library"])
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_tracebacks_show_no_local_variables(form: str, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, format=form)
+    payload = "".join(("cana", "ry"))  # the source line of a frame is shown, its values are not
+    try:
+        raise RuntimeError(f"with {len(payload)} bytes")
+    except RuntimeError:
+        (structlog.get_logger() if source == "bridge" else logging.getLogger("some.library")).exception("failed")
+    text = stream.getvalue()
+    assert "canary" not in text
+    assert "with 6 bytes" in text
+    assert "test_tracebacks_show_no_local_variables" in text
+    if form == "json":
+        (line,) = text.splitlines()
+        assert json.loads(line)["exception"][0]["exc_type"] == "RuntimeError"
