@@ -92,7 +92,7 @@ def due_ms(record: Record, rules: Rules, resumed_ms: int) -> int | None:
             dues += [lease_end(connection, rules, resumed_ms) for connection in record.connections.values()]
         return min(dues, default=None)
     if isinstance(record, Session):
-        if record.stopping is not None or record.joining is not None:
+        if record.pending is not None:
             return 0
         if record.members:
             return session_end(record, rules, resumed_ms)

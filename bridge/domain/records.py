@@ -63,20 +63,20 @@ class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
     watchers: dict[str, str] = {}
 
 
-class Stopping(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a stop has still to free: the members left, the cause to tell, and the relayed event's fields (JSON)."""
+class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a join, leave or stop of many members has still to do to them, a chunk in each commit.
+
+    Attributes:
+        members: subject keys of those left.
+        cause: what is told of them: ``session_joined`` marks them busy, anything else frees them.
+        fields: the event's fields as received (JSON), where each chunk is told of it.
+        time_ms: when they joined.
+    """
 
     members: list[str]
     cause: str
     fields: msgspec.Raw = NO_STATUS
-
-
-class Joining(msgspec.Struct, frozen=True):
-    """What a large join has still to mark busy: the members left, when they joined, the event's fields (JSON)."""
-
-    members: list[str]
-    time_ms: int
-    fields: msgspec.Raw
+    time_ms: int = 0
 
 
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,16 +87,14 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
         renewed_ms: its last traffic.
         stopped_ms: time of the newest stop; joins older than it are ignored. None: never stopped.
         forget_ms: registry clock at which the stop may be forgotten.
-        stopping: what the stop has still to free.
-        joining: what a join has still to mark busy.
+        pending: what its last join, leave or stop has still to do.
     """
 
     members: dict[str, int] = {}
     renewed_ms: int = 0
     stopped_ms: int | None = None
     forget_ms: int = 0
-    stopping: Stopping | None = None
-    joining: Joining | None = None
+    pending: Pending | None = None
 
 
 class Watchers(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,6 +1,7 @@
 """Sessions: live calls whose members are busy. The bridge observes; it never refuses an invitation.
 
-A stop is remembered against joins older than it; it frees its members in chunks, each in a commit of its own.
+A stop is remembered against joins older than it. What concerns many members is done in chunks, each in a commit of its
+own, before anything that comes after it.
 Source: DESIGN 5, reference "presence and sessions" 3 and 6.
 """
 
@@ -19,7 +20,7 @@ from bridge.domain.commands import (
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.events import relayed
 from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
-from bridge.domain.records import NO_STATUS, Joining, Session, Stopping
+from bridge.domain.records import NO_STATUS, Pending, Session
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
 from bridge.domain.state import CommitFirst, CorruptRecord, State
@@ -28,18 +29,16 @@ from bridge.errors import Refusal
 
 replace = msgspec.structs.replace
 
+# Whom a stop frees hears of it alone. Who joins or leaves is told to all members: of a full session that makes 20,000
+# messages a chunk.
 STOP_CHUNK = 200
-# Smaller than a stop's: each joiner is told to all members, so a chunk of a full session makes 20,000 messages.
-JOIN_CHUNK = 20
+TOLD_CHUNK = 20
 _decode_fields = msgspec.json.Decoder(dict[str, object]).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def join_session(command: JoinSession, state: State) -> Decision:
-    """Invite: every listed member is busy from now on, even offline; in any number of sessions at once.
-
-    A long list is marked in chunks, each in a commit of its own, before anything that comes after it.
-    """
+    """Invite: every listed member is busy from now on, even offline; in any number of sessions at once."""
     time_ms = event_time(command.time_ms, state.moment.now_ms)
     session = _settled_session(state, command.session)
     if session.stopped_ms is not None and time_ms < session.stopped_ms:
@@ -53,30 +52,25 @@ def join_session(command: JoinSession, state: State) -> Decision:
             f"session would have {len(members)} members: at most {state.rules.maximum_members} "
             "(sessions.maximum_members)",
         )
-    joining = Joining(
-        [subject_key(*member) for member in command.members], time_ms, msgspec.Raw(_encode(command.fields))
+    pending = Pending(
+        [subject_key(*member) for member in command.members],
+        "session_joined",
+        msgspec.Raw(_encode(command.fields)),
+        time_ms,
     )
-    return Decision(_join_chunk(state, command.session, replace(session, members=members, joining=joining)))
+    return Decision(_go_on(state, command.session, replace(session, members=members), pending))
 
 
-def _join_chunk(state: State, session_id: str, session: Session) -> list[Emission]:
-    joining = session.joining
-    assert joining is not None
-    chunk, rest = joining.members[:JOIN_CHUNK], joining.members[JOIN_CHUNK:]
-    state.require(chunk)
-    if rest:
-        state.go_on(session_key(session_id))
-    version = _save(state, session_id, replace(session, joining=replace(joining, members=rest) if rest else None))
-    joiners = [parse_subject_key(key) for key in chunk]
-    emissions = [_relay(state, "JoinSessionEvent", session_id, version, _decode_fields(joining.fields), joiners)]
+def _join(state: State, session_id: str, version: int, joiners: Sequence[Ref], pending: Pending) -> list[Emission]:
+    emissions = [_relay(state, "JoinSessionEvent", session_id, version, _decode_fields(pending.fields), joiners)]
     for joiner in joiners:
         try:
             subject = state.subject(*joiner)
         except CorruptRecord:
             continue  # the others are invited all the same
         if session_id not in subject.sessions:
-            state.save_subject(joiner, replace(subject, sessions={**subject.sessions, session_id: joining.time_ms}))
-            emissions += presence_changed(state, joiner, subject, "session_joined", session=session_id)
+            state.save_subject(joiner, replace(subject, sessions={**subject.sessions, session_id: pending.time_ms}))
+            emissions += presence_changed(state, joiner, subject, pending.cause, session=session_id)
     return emissions
 
 
@@ -84,7 +78,9 @@ def leave_session(command: LeaveSession, state: State) -> Decision:
     """Free the listed members of this session; others are not concerned. Told to the members and the leavers."""
     session = _settled_session(state, command.session)
     audience = dict.fromkeys((*_members(session), *command.members))
-    version, freed = _free(state, command.session, session, command.members, "session_left")
+    leavers = [subject_key(*leaver) for leaver in command.members]
+    freed = _go_on(state, command.session, _without(session, leavers), Pending(leavers, "session_left"))
+    version = state.version(session_key(command.session))
     relay = _relay(state, "LeaveSessionEvent", command.session, version, command.fields, tuple(audience))
     return Decision([relay, *freed])
 
@@ -93,8 +89,9 @@ def reply_session(command: ReplySession, state: State) -> Decision:
     """An invitee that does not accept is free again. Told to the other members."""
     session = _settled_session(state, command.session)
     audience = tuple(member for member in _members(session) if member not in command.members)
-    leavers = () if command.accepted else command.members
-    version, freed = _free(state, command.session, session, leavers, "join_declined")
+    leavers = [] if command.accepted else [subject_key(*member) for member in command.members]
+    freed = _go_on(state, command.session, _without(session, leavers), Pending(leavers, "join_declined"))
+    version = state.version(session_key(command.session))
     relay = _relay(state, "JoinSessionReplyEvent", command.session, version, command.fields, audience)
     return Decision([relay, *freed])
 
@@ -108,21 +105,19 @@ def stop_session(command: StopSession, state: State) -> Decision:
         members={},
         stopped_ms=time_ms if session.stopped_ms is None else max(time_ms, session.stopped_ms),
         forget_ms=state.moment.clock_ms + state.rules.tombstone_ms,
-        stopping=Stopping(list(session.members), "session_stopped", msgspec.Raw(_encode(command.fields))),
     )
-    return Decision(_free_chunk(state, command.session, stopped))
+    pending = Pending(list(session.members), "session_stopped", msgspec.Raw(_encode(command.fields)))
+    return Decision(_go_on(state, command.session, stopped, pending))
 
 
 def expire_session(state: State, session_id: str, clock_ms: int) -> list[Emission]:
-    """Do what is due on a session: the rest of a stop or join, its end without traffic, or forgetting its stop."""
+    """Do what is due on a session: what is pending, its end without traffic, or forgetting its stop."""
     session = state.session(session_id)
-    if session.joining is not None:
-        return _join_chunk(state, session_id, session)
-    if session.stopping is not None:
-        return _free_chunk(state, session_id, session)
+    if session.pending is not None:
+        return _go_on(state, session_id, session, session.pending)
     if session.members and session_end(session, state.rules, state.moment.resumed_ms) <= clock_ms:
-        stopping = Stopping(list(session.members), "expired")
-        return _free_chunk(state, session_id, replace(session, members={}, stopping=stopping))
+        pending = Pending(list(session.members), "expired")
+        return _go_on(state, session_id, replace(session, members={}), pending)
     if session.stopped_ms is not None and not session.members and session.forget_ms <= clock_ms:
         state.save(session_key(session_id), Session())
     return []
@@ -143,8 +138,7 @@ def session_members(command: SessionMembers, state: State) -> Decision:
 
 def _settled_session(state: State, session_id: str) -> Session:
     session = state.session(session_id)
-    if session.stopping is not None or session.joining is not None:
-        # The rest of a stop or a join goes first; otherwise it would free who joins now, or mark who left.
+    if session.pending is not None:  # it goes first; otherwise it would free who joins now, or mark who left
         raise CommitFirst(session_key(session_id))
     return session
 
@@ -156,20 +150,32 @@ def _members(session: Session) -> list[Ref]:
 def _save(state: State, session_id: str, session: Session) -> int:
     """Save a session that had traffic; where it is unknown and stays without members there is nothing to keep."""
     key = session_key(session_id)
-    if not session.members and session.stopped_ms is None:
+    if not session.members and session.stopped_ms is None and session.pending is None:
         return state.save(key, Session()) if state.is_known(key) else state.version(key)
     return state.save(key, replace(session, renewed_ms=state.moment.clock_ms))
 
 
-def _free(
-    state: State, session_id: str, session: Session, leavers: Sequence[Ref], cause: str
-) -> tuple[int, list[Emission]]:
-    """Take ``leavers`` out of a session; returns its version and what there is to tell."""
-    state.require([subject_key(*leaver) for leaver in leavers])
-    gone = {subject_key(*leaver) for leaver in leavers}
-    members = {key: joined for key, joined in session.members.items() if key not in gone}
-    version = _save(state, session_id, replace(session, members=members))
-    return version, _release(state, session_id, leavers, cause)
+def _without(session: Session, leavers: Sequence[str]) -> Session:
+    gone = frozenset(leavers)
+    return replace(session, members={key: joined for key, joined in session.members.items() if key not in gone})
+
+
+def _go_on(state: State, session_id: str, session: Session, pending: Pending) -> list[Emission]:
+    """Save the session, do what is pending to the first members, and leave the rest for the next commit."""
+    size = STOP_CHUNK if pending.cause in ("session_stopped", "expired") else TOLD_CHUNK
+    chunk, rest = pending.members[:size], pending.members[size:]
+    state.require(chunk)
+    if rest:
+        state.go_on(session_key(session_id))
+    version = _save(state, session_id, replace(session, pending=replace(pending, members=rest) if rest else None))
+    members = [parse_subject_key(key) for key in chunk]
+    if pending.cause == "session_joined":
+        return _join(state, session_id, version, members, pending)
+    emissions: list[Emission] = []
+    if pending.fields is not NO_STATUS:
+        fields = _decode_fields(pending.fields)
+        emissions.append(_relay(state, "StopSessionEvent", session_id, version, fields, members))
+    return emissions + _release(state, session_id, members, pending.cause)
 
 
 def _release(state: State, session_id: str, leavers: Iterable[Ref], cause: str) -> list[Emission]:
@@ -181,26 +187,6 @@ def _release(state: State, session_id: str, leavers: Iterable[Ref], cause: str) 
             state.save_subject(leaver, replace(subject, sessions=sessions))
             emissions += presence_changed(state, leaver, subject, cause, session=session_id)
     return emissions
-
-
-def _free_chunk(state: State, session_id: str, session: Session) -> list[Emission]:
-    stopping = session.stopping
-    assert stopping is not None
-    chunk, rest = stopping.members[:STOP_CHUNK], stopping.members[STOP_CHUNK:]
-    state.require(chunk)
-    leavers = tuple(parse_subject_key(key) for key in chunk)
-    key = session_key(session_id)
-    after = replace(session, stopping=replace(stopping, members=rest) if rest else None)
-    if rest:
-        state.go_on(key)
-    elif after.stopped_ms is None:
-        after = Session()  # it expired: there is no stop to remember
-    version = state.save(key, after)
-    emissions: list[Emission] = []
-    if stopping.fields is not NO_STATUS:
-        fields = _decode_fields(stopping.fields)
-        emissions.append(_relay(state, "StopSessionEvent", session_id, version, fields, leavers))
-    return emissions + _release(state, session_id, leavers, stopping.cause)
 
 
 def _relay(

@@ -5,10 +5,12 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from bridge.domain import sessions as sessions_of_the_house
 from bridge.domain.changes import due_ms
 from bridge.domain.endpoints import timing
 from bridge.domain.ids import parse_key
@@ -54,14 +56,21 @@ class Story(RuleBasedStateMachine):
         self.versions: dict[str, int] = {}
         self.ids: set[str] = set()
         self.runs = 1
+        self.chunks = pytest.MonkeyPatch()
+
+    def teardown(self) -> None:
+        self.chunks.undo()
 
     @initialize(
         from_endpoints=st.booleans(),
         grace_ms=st.sampled_from((0, 3000)),
         lease_ms=st.sampled_from((0, 0, 15_000)),
         session_ms=st.sampled_from((30_000, 12 * 3_600_000)),
+        chunk=st.sampled_from((1, 200)),
     )
-    def begin(self, from_endpoints: bool, grace_ms: int, lease_ms: int, session_ms: int) -> None:
+    def begin(self, from_endpoints: bool, grace_ms: int, lease_ms: int, session_ms: int, chunk: int) -> None:
+        self.chunks.setattr(sessions_of_the_house, "STOP_CHUNK", chunk)
+        self.chunks.setattr(sessions_of_the_house, "TOLD_CHUNK", chunk)
         rules = Rules(
             from_endpoints=from_endpoints,
             grace_ms=grace_ms,
@@ -401,7 +410,7 @@ def test_any_story_obeys_the_rules() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Story,
         settings=settings(
-            max_examples=60,
+            max_examples=150,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

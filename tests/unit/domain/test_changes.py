@@ -10,9 +10,9 @@ from bridge.domain.records import (
     EMPTY_SUBJECT,
     Connection,
     Endpoint,
+    Pending,
     Record,
     Session,
-    Stopping,
     Subject,
     Watchers,
 )
@@ -127,7 +127,7 @@ def test_deadlines_are_filed_where_they_move_or_are_asked_for() -> None:
         (Session(members={ANN: 1}, renewed_ms=1000), 9000, 12 * 3_600_000 + 9000),
         (Session(members={ANN: 1}, renewed_ms=1000, stopped_ms=5, forget_ms=10), 0, 12 * 3_600_000 + 1000),
         (Session(stopped_ms=5, forget_ms=10), 0, 10),
-        (Session(stopping=Stopping([ANN], "expired")), 0, 0),
+        (Session(pending=Pending([ANN], "expired")), 0, 0),
         (Watchers({"*": {"e": ANN}}), 0, None),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from bridge.domain.records import Session
 from bridge.domain.rules import Rules
-from bridge.domain.sessions import STOP_CHUNK
+from bridge.domain.sessions import STOP_CHUNK, TOLD_CHUNK
 from tests.unit.world import World, message, told, types_of
 
 HOUR = 3600
@@ -268,7 +268,7 @@ def test_a_stop_of_450_frees_in_chunks_each_with_a_commit_of_its_own() -> None:
     assert versions == sorted(set(versions))
     session = world.record("session:s1")
     assert session is not None
-    assert "stopping" not in session
+    assert "pending" not in session
     assert world.all_acknowledged
 
 
@@ -305,7 +305,7 @@ def test_the_rest_of_a_stop_goes_on_after_a_crash() -> None:
     after = world.restarted()  # its first tick finishes the stop
     assert after.call("busy_users") == []
     session = msgspec.convert(after.record("session:s1"), Session)
-    assert (session.members, session.stopping) == ({}, None)
+    assert (session.members, session.pending) == ({}, None)
 
 
 def test_a_join_right_after_the_crash_waits_for_the_rest_too() -> None:
@@ -314,15 +314,63 @@ def test_a_join_right_after_the_crash_waits_for_the_rest_too() -> None:
     world.stop("s1")
     # As the crash leaves it: the first chunk freed, the rest in the record.
     session = msgspec.json.decode(stored["session:s1"].split(b":", 2)[2], type=Session)  # type: ignore[union-attr]
-    assert session.stopping is None
-    stopping = {"members": ["user:x"], "cause": "session_stopped"}
-    text = msgspec.json.encode({"stopped_ms": session.stopped_ms, "renewed_ms": 1, "stopping": stopping})
+    assert session.pending is None
+    pending = {"members": ["user:x"], "cause": "session_stopped"}
+    text = msgspec.json.encode({"stopped_ms": session.stopped_ms, "renewed_ms": 1, "pending": pending})
     stored["session:s1"] = b"1800000000000:1:" + text
     world.join("s2", "x")
     stored["user:x"] = stored["user:x"].replace(b'"s2"', b'"s1"')  # type: ignore[union-attr]
     world.join("s1", "x")
     assert world.call("session_members", ["s1"])["users"] == ["x"]
     assert world.call("busy_users") == ["x"]
+
+
+def test_a_leave_of_hundreds_frees_in_chunks_and_tells_who_stays() -> None:
+    world = World()
+    world.join("s1", *members(100), "stays")
+    for user in ("stays", "u0000", "u0099"):
+        world.register(user, f"{user}-e", 86_400)
+    before = world.counts["commits"]
+    events = world.leave("s1", *members(100))
+    assert world.counts["commits"] - before == 100 // TOLD_CHUNK
+    assert world.call("busy_users") == ["stays"]
+    assert world.call("session_members", ["s1"])["users"] == ["stays"]
+    assert types_of(events["stays-e"]) == ["LeaveSessionEvent", *["UserPresenceChangedEvent"] * 100]
+    for user in ("u0000", "u0099"):
+        assert types_of(events[f"{user}-e"]) == ["LeaveSessionEvent", "UserPresenceChangedEvent"]
+    assert world.all_acknowledged
+
+
+def test_a_leave_of_hundreds_from_an_unknown_session_leaves_nothing_behind() -> None:
+    world = World()
+    world.leave("s1", *members(100))
+    assert world.stored() == set()
+    assert world.deadlines() == {}
+    assert world.all_acknowledged
+
+
+def test_the_rest_of_a_leave_goes_on_after_a_crash() -> None:
+    world = World()
+    world.join("s1", *members(50), "stays")
+    commit = world.registry.commit
+
+    class Crashed(Exception):
+        pass
+
+    async def crashing(one: Any) -> Any:
+        world.registry.commit = crashed  # type: ignore[method-assign]
+        return await commit(one)
+
+    async def crashed(one: Any) -> Any:
+        raise Crashed
+
+    world.registry.commit = crashing  # type: ignore[method-assign]
+    with pytest.raises(Crashed):
+        world.leave("s1", *members(50))
+    world.registry.commit = commit  # type: ignore[method-assign]
+    assert len(world.registry.organizations["default"]["busy:user"]) == 51 - TOLD_CHUNK
+    after = world.restarted()
+    assert after.call("busy_users") == ["stays"]
 
 
 def test_the_members_of_one_join_learn_of_each_other_within_bounds() -> None:
