@@ -18,7 +18,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from bridge.domain.routing import Router, routes
+from bridge.domain.routes import RouteEntry, routes
+from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.errors import ConfigError
@@ -123,10 +124,13 @@ def rooms(settings: Settings) -> Rooms:
     rules = _rules(settings)
     inputs = InputTopics(topics.model_dump(), settings.prefix, settings.default_organization)
     endpoint_topics = EndpointTopics(topics.endpoint, topics.replies, topics.client_replies, settings.prefix)
-    table = routes(
-        (route.event, None if route.audience is None else tuple(route.audience), route.qos) for route in settings.routes
-    )
+    table = routes(map(_route_entry, settings.routes), rules.reminder_event)
     return Rooms(inputs, endpoint_topics, Router(table, endpoint_topics, rules.reminder_event), rules)
+
+
+def _route_entry(route: Route) -> RouteEntry:
+    audience = None if route.audience is None else tuple(route.audience)
+    return RouteEntry(route.event, audience, route.qos, route.expiry_seconds, route.retain)
 
 
 def _rules(settings: Settings) -> Rules:

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import perf_counter
 from typing import TypeVar
 
-import msgspec
 import structlog
 
 from bridge.batch import Item, Part, items_of, parts_of
@@ -22,7 +21,7 @@ from bridge.domain.clock import iso_ms
 from bridge.domain.commands import Command, Expire, Reject, Unfile
 from bridge.domain.ids import is_record_key
 from bridge.domain.intake import Intake
-from bridge.domain.journal import JournalEntry, encode_entry
+from bridge.domain.journal import JournalEntry, copies, encode_entry
 from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.state import State
@@ -179,12 +178,13 @@ class Line:
         self._clock_ms = await self._insist(self._registry.tick)
         self._swept_ms = self._swept_ms or self._clock_ms
         owed, self._owed = self._owed, []
+        now_ms = (await self._insist(lambda: self._registry.load({}))).moment.now_ms if owed else 0
         for organization, entry_id, entry in owed:
             inputs = self._settlement.recovered(entry.inputs if entry.session_epoch == epoch else ())
             group = self._settlement.group(organization, entry_id, inputs)
-            copies = [msgspec.structs.replace(output, redelivered=True) for output in entry.outputs]
-            self._counts["redelivered"] += len(copies)
-            self._broker.publish(copies, group.settled)
+            again = copies(entry_id, entry, now_ms)
+            self._counts["redelivered"] += len(again)
+            self._broker.publish(again, group.settled)
 
     async def _forget_settled(self, mark: Confirmed) -> None:
         entries = self._settlement.confirmed(mark.connection, mark.acknowledged)

@@ -21,7 +21,7 @@ EVENT_FORM = "a noun and a verb at least, like UserEndpointExpiredEvent, at most
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 SECRET: JsonDict = {"secret": True}
 
-Audience = Literal["self", "endpoint", "others", "watchers", "session"]
+Audience = Literal["self", "endpoint", "others", "watchers", "session", "organization"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Bytes = Annotated[int, Field(ge=1, le=268_435_455)]
 
@@ -280,11 +280,17 @@ class Endpoints(_Section):
 
 
 class Route(_Section):
-    """One event's own audience and quality of service, instead of the default ones."""
+    """To whom one event goes and how, instead of the default."""
 
     event: str = Field(description=f"Type of the event: {EVENT_FORM}.")
-    audience: list[Audience] | None = Field(None, description="Who is told. Left out: as by default.")
+    audience: list[Audience] | None = Field(None, description="Who is told. Left out: as by default. []: nobody.")
     qos: Literal[0, 1] = Field(1, description="1: at least once. 0: at most once.")
+    expiry_seconds: int = Field(
+        0, ge=0, le=4_294_967_295, description="Seconds after which who was not told yet need not be. 0: never."
+    )
+    retain: bool = Field(
+        False, description="Whether the broker keeps an endpoint's newest such event for later subscribers."
+    )
 
     @field_validator("event")
     @classmethod
@@ -321,8 +327,9 @@ class Settings(_Section):
     )
     routes: list[Route] = Field(
         [],
-        description="Which event goes to whom and how, where the default does not fit. As tables below the sections: "
-        '[[routes]] event = "DeviceStatusChangedEvent", audience = ["watchers"], qos = 0.',
+        description="Which event goes to whom and how, where the default does not fit (docs/protocol.md, Routes). As "
+        'tables below the sections: [[routes]] event = "DeviceStatusChangedEvent", audience = ["watchers"], qos = 0, '
+        "expiry_seconds = 60.",
     )
     mqtt: Mqtt = Mqtt()
     redis: Redis = Redis()
@@ -347,12 +354,3 @@ class Settings(_Section):
             if found not in ([], ["organization"]):
                 raise ValueError("may hold no placeholder but {organization}, and that once")
         return prefix
-
-    @field_validator("routes")
-    @classmethod
-    def _one_route_per_event(cls, routes: list[Route]) -> list[Route]:
-        events = [route.event for route in routes]
-        for event in events:
-            if events.count(event) > 1:
-                raise ValueError(f"name {event} more than once; keep one of them")
-        return routes

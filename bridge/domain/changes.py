@@ -6,7 +6,7 @@ Everything here is derived from the records, so no index can say anything else t
 import msgspec
 
 from bridge.domain.endpoints import timing
-from bridge.domain.ids import parse_key
+from bridge.domain.ids import endpoint_member, parse_key
 from bridge.domain.records import (
     EMPTY_SESSION,
     EMPTY_SUBJECT,
@@ -19,7 +19,7 @@ from bridge.domain.records import (
 )
 from bridge.domain.rules import Rules
 from bridge.domain.sessions import session_end
-from bridge.domain.state import Entry, State
+from bridge.domain.state import ALL_ENDPOINTS, Entry, State
 from bridge.domain.subjects import is_online, lease_end
 from bridge.domain.values import Commit, Write
 
@@ -58,6 +58,10 @@ def _write(commit: Commit, key: str, entry: Entry, state: State) -> None:
 
 
 def _index(commit: Commit, key: str, before: Subject, after: Subject, rules: Rules) -> None:
+    if before.endpoints is not after.endpoints and before.endpoints.keys() != after.endpoints.keys():
+        members = commit.members.setdefault(ALL_ENDPOINTS.members, {})
+        for endpoint in before.endpoints.keys() ^ after.endpoints.keys():
+            members[endpoint_member(endpoint, key)] = endpoint in after.endpoints
     if before.connections is after.connections and before.sessions is after.sessions and not rules.from_endpoints:
         return
     for index, was, now in (

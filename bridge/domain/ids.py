@@ -85,6 +85,17 @@ def subject_key(kind: Kind, subject: str) -> str:
     return f"{kind}:{subject.translate(_KEY_ESCAPES)}"
 
 
+def endpoint_member(endpoint: str, owner: str) -> str:
+    """Return an endpoint's member of its organization's index: its id and the key of its owner."""
+    return f"{endpoint} {owner}"
+
+
+def parse_endpoint_member(member: str) -> tuple[str, str]:
+    """Return the endpoint id and the id of its owner."""
+    endpoint, _, owner = member.partition(" ")
+    return endpoint, parse_key(owner)[1]
+
+
 def session_key(session: str) -> str:
     """Return the record key of a session, ``session:s1``."""
     return "session:" + session.translate(_KEY_ESCAPES)

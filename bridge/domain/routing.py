@@ -1,20 +1,19 @@
 """Routing: from an event and its audience to the MQTT messages that carry it.
 
-The route table says for each event type to whom and at which QoS; the words of an audience are those of DESIGN 4.
+`bridge.domain.routes` says for each event to whom and how; here is what the words of an audience mean (DESIGN 4).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 import msgspec
 
 from bridge.domain.events import Event
 from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
 from bridge.domain.records import EMPTY_SUBJECT, Subject
+from bridge.domain.routes import REMINDER, Route
 from bridge.domain.state import State
 from bridge.domain.topics import EndpointTopics
 from bridge.domain.values import Output
-from bridge.errors import ConfigError
 
 
 class Emission(msgspec.Struct, frozen=True, gc=False):
@@ -34,34 +33,6 @@ class Emission(msgspec.Struct, frozen=True, gc=False):
     session: str | None = None
     members: tuple[Ref, ...] | None = None
 
-
-class Route(NamedTuple):
-    """To whom an event type goes, and at which QoS."""
-
-    audience: tuple[str, ...]
-    qos: int = 1
-
-
-_PRESENCE = Route(("self", "watchers", "session"))
-_ENDPOINT = Route(("others", "endpoint"))
-
-DEFAULT_ROUTES: dict[str, Route] = {
-    "UserPresenceChangedEvent": _PRESENCE,
-    "ParticipantPresenceChangedEvent": _PRESENCE,
-    "DevicePresenceChangedEvent": _PRESENCE,
-    "UserStatusChangedEvent": _PRESENCE,
-    "ParticipantStatusChangedEvent": _PRESENCE,
-    "DeviceStatusChangedEvent": _PRESENCE,
-    "JoinSessionEvent": Route(("session",)),
-    "StopSessionEvent": Route(("session",)),
-    "LeaveSessionEvent": Route(("session",)),
-    "JoinSessionReplyEvent": Route(("session",)),
-    "UserEndpointRegisteredEvent": Route(("others",)),
-    "UserEndpointUnregisteredEvent": _ENDPOINT,
-    "UserEndpointExpiredEvent": _ENDPOINT,
-    "UserEndpointStateChangedEvent": Route(("others",)),
-    "UserEndpointKeepAliveReminderEvent": Route(("endpoint",)),
-}
 
 # Endpoint id -> its owner's id; a dict, so that an endpoint meant by two words is told once, in a stable order.
 _Targets = dict[str, str]
@@ -123,6 +94,11 @@ def _session(emission: Emission, subject: Subject, state: State, targets: _Targe
         targets.update(known[session])
 
 
+def _organization(emission: Emission, _: Subject, state: State, targets: _Targets) -> None:
+    if emission.subject is not None or emission.members is not None:  # else it answers a single, unknown endpoint
+        targets.update(state.endpoints())
+
+
 def _tell(members: Iterable[Ref], state: State, targets: _Targets) -> None:
     state.require([subject_key(*member) for member in members])
     for member in members:
@@ -136,25 +112,11 @@ AUDIENCE: dict[str, _Word] = {
     "others": _others,
     "watchers": _watchers,
     "session": _session,
+    "organization": _organization,
 }
 
 
-def routes(overrides: Iterable[tuple[str, tuple[str, ...] | None, int | None]]) -> dict[str, Route]:
-    """Return the route table: the default one with the configuration's ``[[routes]]`` (event, audience, qos) in place.
-
-    Raises:
-        ConfigError: an event that the bridge does not make, or a word that is no audience.
-    """
-    table = dict(DEFAULT_ROUTES)
-    for event, audience, qos in overrides:
-        if event not in table:
-            raise ConfigError(f"routes: event {event!r} is not made by the bridge: choose one of {', '.join(table)}")
-        for word in audience or ():
-            if word not in AUDIENCE:
-                raise ConfigError(f"routes: audience {word!r} of {event} is unknown: choose from {', '.join(AUDIENCE)}")
-        route = table[event]
-        table[event] = Route(route.audience if audience is None else audience, route.qos if qos is None else qos)
-    return table
+_ENDS = frozenset(("UserEndpointUnregisteredEvent", "UserEndpointExpiredEvent"))
 
 
 class Router:
@@ -169,8 +131,10 @@ class Router:
     def __init__(self, table: Mapping[str, Route], topics: EndpointTopics, reminder_event: str) -> None:
         # A route's words become the functions that resolve them once, not per event.
         self._routes = {
-            event: (tuple(AUDIENCE[word] for word in route.audience), route.qos) for event, route in table.items()
+            event: (tuple(AUDIENCE[word] for word in route.audience), route.qos, route.expiry_seconds, route.retain)
+            for event, route in table.items()
         }
+        self._ends = _ENDS if any(route.retain for route in table.values()) else frozenset()
         self._topics = topics
         self._reminder_event = reminder_event
         self._encoder = msgspec.json.Encoder()
@@ -186,18 +150,31 @@ class Router:
             event_type, event_id = str(event["type"]), str(event["id"])
         else:
             event_type, event_id = type(event).__name__, event.id
-        words, qos = self._routes[event_type]
+        words, qos, expiry_seconds, retain = self._routes[event_type]
         subject = EMPTY_SUBJECT if emission.subject is None else state.subject(*emission.subject)
         targets: _Targets = {}
         for word in words:
             word(emission, subject, state, targets)
-        if not targets:
-            return
-        payload = self._encoder.encode(event)
-        if event_type == "UserEndpointKeepAliveReminderEvent" and event_type != self._reminder_event:
-            payload = payload.replace(event_type.encode(), self._reminder_event.encode(), 1)
-        topic = self._topics.topic
-        for endpoint, user in targets.items():
-            if not user and self._topics.names_user:
-                continue  # nobody holds this endpoint, so nobody's topic is its topic
-            outputs.append(Output(topic(state.organization, user, endpoint), payload, qos, event_id))
+        if targets:
+            payload = self._encoder.encode(event)
+            if event_type == REMINDER and event_type != self._reminder_event:
+                payload = payload.replace(event_type.encode(), self._reminder_event.encode(), 1)
+            topic = self._topics.topic
+            for endpoint, user in targets.items():
+                if not user and self._topics.names_user:
+                    continue  # nobody holds this endpoint, so nobody's topic is its topic
+                outputs.append(
+                    Output(
+                        topic(state.organization, user, endpoint),
+                        payload,
+                        qos,
+                        event_id,
+                        retain=retain,
+                        expiry_seconds=expiry_seconds,
+                    )
+                )
+        if event_type in self._ends and emission.endpoint is not None:
+            # What the broker keeps on this topic must not reach whoever holds the id next.
+            endpoint, user = emission.endpoint
+            if user or not self._topics.names_user:
+                outputs.append(Output(self._topics.topic(state.organization, user, endpoint), b"", retain=True))

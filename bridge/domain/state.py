@@ -9,7 +9,14 @@ from typing import Any
 
 import msgspec
 
-from bridge.domain.ids import WATCHERS_KEY, Ref, session_key, subject_key
+from bridge.domain.ids import (
+    WATCHERS_KEY,
+    Ref,
+    endpoint_member,
+    parse_endpoint_member,
+    session_key,
+    subject_key,
+)
 from bridge.domain.records import (
     EMPTY_SESSION,
     EMPTY_SUBJECT,
@@ -23,6 +30,9 @@ from bridge.domain.records import (
 )
 from bridge.domain.rules import Rules
 from bridge.domain.values import Claim, Kind, Loaded, Moment, Owner, Page
+
+ALL_ENDPOINTS = Page("endpoints", "", 1_000_000)
+"""The whole index of an organization's endpoints. Long before the limit what it makes is too large to be committed."""
 
 _SUBJECT_DECODER = msgspec.json.Decoder(Subject)
 _DECODERS: dict[str, msgspec.json.Decoder[Subject] | msgspec.json.Decoder[Session] | msgspec.json.Decoder[Watchers]] = {
@@ -293,6 +303,25 @@ class State:
             return self.pages[page]
         except KeyError:
             raise NotLoaded(page=page) from None
+
+    def endpoints(self) -> dict[str, str]:
+        """Return every endpoint of the organization -> its owner's id, as the present command leaves them.
+
+        Raises:
+            NotLoaded: the index was not loaded.
+        """
+        try:
+            page = self.pages[ALL_ENDPOINTS]
+        except KeyError:
+            raise NotLoaded(page=ALL_ENDPOINTS) from None
+        members = dict.fromkeys(page)
+        for key, entry in self.entries.items():
+            record = self._record(key)
+            if record is not entry.loaded and isinstance(record, Subject) and isinstance(entry.loaded, Subject):
+                for endpoint in entry.loaded.endpoints:
+                    members.pop(endpoint_member(endpoint, key), None)
+                members.update((endpoint_member(endpoint, key), None) for endpoint in record.endpoints)
+        return dict(map(parse_endpoint_member, members))
 
     def owner(self, endpoint: str) -> Owner | None:
         """Return who holds an endpoint id, over all organizations.

@@ -163,6 +163,8 @@ class Output(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         event_id: user property ``event-id``; empty for answers, which carry ``correlation`` instead.
         correlation: MQTT 5 Correlation Data of an RPC answer.
         redelivered: this copy was sent before by a bridge that ended: user property ``redelivered: 1``.
+        retain: the broker keeps it for later subscribers; an empty payload takes back what it kept.
+        expiry_seconds: MQTT 5 Message Expiry Interval, counted from the commit, 1..4,294,967,295; 0: it never expires.
     """
 
     topic: str
@@ -171,3 +173,5 @@ class Output(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     event_id: str = ""
     correlation: bytes | None = None
     redelivered: bool = False
+    retain: bool = False
+    expiry_seconds: int = 0

@@ -107,6 +107,8 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"], exclude_cha
         event_id=texts,
         correlation=st.none() | st.binary(max_size=50),
         redelivered=st.booleans(),
+        retain=st.booleans(),
+        expiry_seconds=st.sampled_from([0, 1, 2**32 - 1]),
     ),
     st.integers(1, 65_534),
     st.booleans(),
@@ -122,8 +124,9 @@ def test_every_output_reads_back_as_it_was(output: Output, packet_id: int, dupli
         output.payload,
         output.qos,
         duplicate,
-        False,
+        output.retain,
     )
+    assert packet.message_expiry_interval == (output.expiry_seconds or None)
     assert packet.packet_id == (packet_id if output.qos else None)
     assert packet.content_type == "application/json"
     assert packet.correlation_data == output.correlation

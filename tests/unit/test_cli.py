@@ -55,8 +55,11 @@ def test_what_only_the_rooms_refuse_is_told_by_check_config_too(
     assert called(monkeypatch, command) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("endpoint-bridge: routes: event 'LampDimmedEvent' is not made by the bridge: choose one of ")
-    assert len(err.splitlines()) == 1
+    assert err.startswith(
+        "endpoint-bridge: the configuration cannot be used:\n"
+        "  routes[0].event: LampDimmedEvent is not made by this bridge: choose one of "
+    )
+    assert len(err.splitlines()) == 2
 
 
 def test_check_config_loads_neither_redis_nor_the_line() -> None:

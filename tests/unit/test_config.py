@@ -91,7 +91,8 @@ def test_lists_are_json_in_the_environment() -> None:
 
 def test_the_documented_route_can_be_used() -> None:
     example = re.search(
-        r"\[\[routes\]\] (event = .*), (audience = .*), (qos = \d)\.", Settings.model_fields["routes"].description or ""
+        r"\[\[routes\]\] (event = .*), (audience = .*), (qos = \d), (expiry_seconds = \d+)\.",
+        Settings.model_fields["routes"].description or "",
     )
     assert example is not None
     route = tomllib.loads("[[routes]]\n" + "\n".join(example.groups()))
@@ -99,7 +100,7 @@ def test_the_documented_route_can_be_used() -> None:
 
 
 def test_an_event_that_the_bridge_does_not_make_is_named() -> None:
-    with pytest.raises(ConfigError, match="'LampDimmedEvent' is not made by the bridge"):
+    with pytest.raises(ConfigError, match="LampDimmedEvent is not made by this bridge"):
         rooms(Settings.model_validate({"routes": [{"event": "LampDimmedEvent"}]}))
 
 
@@ -121,7 +122,7 @@ def test_all_problems_are_named_at_once(tmp_path: Path) -> None:
         "sessions.session_hours: nan is not allowed; use a number above 0 to 8760",
         'routes[0].event: "fooEvent" is not an event type',
         "routes[0].qos: 2 is not allowed; use 0 or 1",
-        "routes[0].x: unknown setting; known are event, audience, qos",
+        "routes[0].x: unknown setting; known are event, audience, qos, expiry_seconds, retain",
         "routes[1].event: is missing; add it",
     ):
         assert line in text

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bridge import pipeline
 from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
@@ -268,6 +269,21 @@ def test_what_an_ended_bridge_owed_is_sent_again_and_marked() -> None:
     assert [output.redelivered for output in after.broker.outputs] == [True]
     assert told(after.broker.outputs) == told(before.broker.outputs[-1:])
     assert after.counts["redelivered"] == 1
+
+
+def test_what_expired_while_no_bridge_ran_is_not_sent_again_and_its_entry_goes() -> None:
+    before, _ = crashed()
+    [(entry_id, (_, batch))] = before.journal().items()
+    entry = decode_entry(batch)
+    outputs = [replace(output, expiry_seconds=30) for output in entry.outputs]
+    owed = [("default", entry_id, replace(entry, outputs=outputs))]
+    before.registry.now_ms += 20_000
+    world = before.restarted(owed=owed)
+    assert [output.expiry_seconds for output in world.broker.outputs] == [10]
+    before.registry.now_ms += 20_000
+    world = before.restarted(owed=owed)
+    assert world.broker.outputs == []
+    assert world.journal() == {}
 
 
 def test_after_recovery_a_copy_joins_and_is_acknowledged_with_the_redelivered_outputs() -> None:

@@ -12,7 +12,8 @@ import mqtt5
 
 from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
 from bridge.domain.intake import Intake, Limits
-from bridge.domain.routing import Router, routes
+from bridge.domain.routes import RouteEntry, routes
+from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.domain.values import Output, Receipt
@@ -119,7 +120,7 @@ class World:
         rules: Rules | None = None,
         *,
         prefix: str = "",
-        overrides: Iterable[tuple[str, tuple[str, ...] | None, int | None]] = (),
+        overrides: Iterable[RouteEntry] = (),
         endpoint_topic: str = "users/endpoints/{endpoint}",
         registry: MemoryRegistry | None = None,
         settles: bool = True,
@@ -153,7 +154,7 @@ class World:
                 Limits(),
                 self._random,
             ),
-            router=Router(routes(overrides), endpoint_topics, self.rules.reminder_event),
+            router=Router(routes(overrides, self.rules.reminder_event), endpoint_topics, self.rules.reminder_event),
             rules=self.rules,
             reporter=Reporter(self.broker, REJECTED),
             default_organization="default",

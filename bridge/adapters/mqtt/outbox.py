@@ -1,10 +1,15 @@
-"""What the bridge still has to tell the broker: it outlives every connection, and knows no socket and no clock.
+"""What the bridge still has to tell the broker: it outlives every connection, and knows no socket.
 
 An output waits in the backlog, goes into the window when it is sent at QoS 1, and leaves it with its PUBACK. When a
 connection ends, the window is sent again before anything new, marked as redelivered: with DUP where the broker kept the
 session, as new messages where it did not (MQTT 5 section 4.4). Packet ids stay with their outputs either way.
+
+What expires (section 3.3.2.3.3) leaves with the time that it has left. Once expired it is not sent for the first time
+any more; a copy is, since section 4.4 demands it, with one second.
 """
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -17,6 +22,7 @@ from bridge.domain.values import Output
 HIGHEST_PACKET_ID: Final = 65_534
 """The last packet id for PUBLISH. 65,535 is kept for SUBSCRIBE, so that the two never meet (section 2.2.1)."""
 
+NO_MATCHING_SUBSCRIBERS: Final = 0x10
 TOPIC_NAME_INVALID: Final = 0x90
 PACKET_TOO_LARGE: Final = 0x95
 
@@ -28,25 +34,34 @@ class Batch:
         codes: a reason code for each output, in order; 0 until another is known.
         left: how many outputs are not settled yet.
         settled: to be called with ``codes`` when none is left.
-        retain: publish with the retain flag: the bridge's own state.
+        added_seconds: when it came, on the outbox's clock.
+        is_state: the bridge's own state.
     """
 
-    __slots__ = ("codes", "left", "retain", "settled")
+    __slots__ = ("added_seconds", "codes", "is_state", "left", "settled")
 
-    def __init__(self, size: int, settled: Callable[[list[int]], None], *, retain: bool = False) -> None:
+    def __init__(
+        self, size: int, settled: Callable[[list[int]], None], added_seconds: float, *, is_state: bool = False
+    ) -> None:
         self.codes = [0] * size
         self.left = size
         self.settled = settled
-        self.retain = retain
+        self.added_seconds = added_seconds
+        self.is_state = is_state
 
 
 _Item = tuple[Output, Batch, int]
 
 
 class Outbox:
-    """Outputs on their way, in the order in which they were added."""
+    """Outputs on their way, in the order in which they were added.
 
-    def __init__(self) -> None:
+    Args:
+        clock: a steady clock in seconds, for what expires.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._backlog: deque[_Item] = deque()
         self._window: dict[int, _Item] = {}  # packet id -> sent on this connection, not acknowledged; oldest first
         self._again: deque[tuple[int, _Item]] = deque()  # sent on an earlier connection, to be sent before the backlog
@@ -65,14 +80,14 @@ class Outbox:
         if not outputs:
             settled([])
             return
-        batch = Batch(len(outputs), settled)
+        batch = Batch(len(outputs), settled, self._clock())
         self._backlog.extend([(output, batch, index) for index, output in enumerate(outputs)])
 
     def add_state(self, output: Output, settled: Callable[[list[int]], None]) -> None:
-        """Put the bridge's own state, retained, before the whole backlog, and in the place of an older one there."""
-        if self._backlog and self._backlog[0][1].retain:
+        """Put the bridge's own state before the whole backlog, and in the place of an older one there."""
+        if self._backlog and self._backlog[0][1].is_state:
             self._backlog.popleft()
-        self._backlog.appendleft((output, Batch(1, settled, retain=True), 0))
+        self._backlog.appendleft((output, Batch(1, settled, self._clock(), is_state=True), 0))
 
     def begin(self, *, session_present: bool, receive_maximum: int, maximum_packet_bytes: int) -> None:
         """Start a connection with what its CONNACK says.
@@ -91,8 +106,8 @@ class Outbox:
     def take(self, packets: list[bytes]) -> list[Batch]:
         """Append to ``packets`` what may be sent now.
 
-        An output that no broker would take is settled here with the code such a broker would answer. Order comes
-        first: at QoS 0, too, an output waits for those before it.
+        An output that no broker would take, or that has expired, is settled here with the code that a broker would
+        answer. Order comes first: at QoS 0, too, an output waits for those before it.
 
         Returns:
             The batches that this settles, for the caller to call once the packets are with the transport.
@@ -113,23 +128,29 @@ class Outbox:
             else:
                 break
             output, batch, index = item
-            if is_copy and not batch.retain:
+            code = 0
+            if output.expiry_seconds:
+                left_seconds = math.ceil(output.expiry_seconds - self._clock() + batch.added_seconds)
+                if left_seconds <= 0 and not is_copy:
+                    code = NO_MATCHING_SUBSCRIBERS
+                output = replace(output, expiry_seconds=max(left_seconds, 1))
+            if is_copy and not batch.is_state:
                 # The broker may have passed it on already: whoever hears it twice, behind newer ones, can tell.
                 output = replace(output, redelivered=True)
-            code = 0
-            try:
-                packet = encode(output, packet_id, retain=batch.retain, duplicate=duplicate)
-            except ValueError:
-                code = TOPIC_NAME_INVALID
-            else:
-                if len(packet) > self._largest_bytes:
-                    code = PACKET_TOO_LARGE
+            if not code:
+                try:
+                    packet = encode(output, packet_id, duplicate=duplicate, is_state=batch.is_state)
+                except ValueError:
+                    code = TOPIC_NAME_INVALID
                 else:
-                    packets.append(packet)
-                    if packet_id:
-                        window[packet_id] = item
-                        room -= 1
-                        continue
+                    if len(packet) > self._largest_bytes:
+                        code = PACKET_TOO_LARGE
+                    else:
+                        packets.append(packet)
+                        if packet_id:
+                            window[packet_id] = item
+                            room -= 1
+                            continue
             batch.codes[index] = code
             batch.left -= 1
             if not batch.left:

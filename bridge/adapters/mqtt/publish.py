@@ -23,14 +23,14 @@ _LONGEST_STRING_BYTES: Final = 65_535  # section 1.5.4
 _BYTE: Final = [chr(value) for value in range(256)]
 
 
-def encode(output: Output, packet_id: int, *, retain: bool = False, duplicate: bool = False) -> bytes:
+def encode(output: Output, packet_id: int, *, duplicate: bool = False, is_state: bool = False) -> bytes:
     """Encode one PUBLISH packet.
 
     Args:
         output: what to publish.
         packet_id: 1..65,535; unused at QoS 0.
-        retain: the bridge's own state, which is bare text: no content type.
         duplicate: sent before in this session (DUP, section 3.3.1.1).
+        is_state: the bridge's own state, which is bare text: no content type.
 
     Raises:
         ValueError: topic, event id or correlation data cannot stand in a packet. The broker would end the connection
@@ -53,7 +53,7 @@ def encode(output: Output, packet_id: int, *, retain: bool = False, duplicate: b
         and "#" not in topic
         and output.qos
         and output.correlation is None
-        and not (output.redelivered or retain or duplicate)
+        and not (output.redelivered or output.retain or output.expiry_seconds or duplicate)
     ):
         return (
             f"\x32{_BYTE[size & 127 | 128]}{_BYTE[size >> 7]}\0{_BYTE[topic_size]}{topic}"
@@ -71,10 +71,11 @@ def encode(output: Output, packet_id: int, *, retain: bool = False, duplicate: b
         topic,
         output.payload,
         qos=_QOS[output.qos],
-        retain=retain,
+        retain=output.retain,
         packet_id=packet_id if output.qos else None,
         duplicate=duplicate,
-        content_type=None if retain else "application/json",
+        content_type=None if is_state else "application/json",
+        message_expiry_interval=output.expiry_seconds or None,
         correlation_data=output.correlation,
         user_properties=properties,
     ).write()

@@ -336,7 +336,7 @@ class Session(asyncio.Protocol, Broker):
             if acknowledged is not None and not acknowledged.done():
                 acknowledged.set_result(None)
 
-        self._outbox.add_state(Output(self._settings.state_topic, payload), settled)
+        self._outbox.add_state(Output(self._settings.state_topic, payload, retain=True), settled)
         self._schedule_flush()
 
     def _schedule_flush(self) -> None:

@@ -99,6 +99,15 @@ def test_ids_stand_in_the_indexes_as_they_are() -> None:
     assert commit_of(made, "t").members == {"online:device": {"a:b": True}}
 
 
+def test_the_index_of_endpoints_follows_who_comes_and_goes_and_no_keepalive() -> None:
+    endpoint = Endpoint(60, 1000, 1)
+    before = Subject(endpoints={"a": endpoint, "b": endpoint})
+    assert commit(None, before).members == {"endpoints": {"a user:ann": True, "b user:ann": True}}
+    after = Subject(endpoints={"b": endpoint, "c": endpoint})
+    assert commit(before, after).members == {"endpoints": {"a user:ann": False, "c user:ann": True}}
+    assert commit(before, Subject(endpoints={"a": endpoint, "b": Endpoint(60, 2000, 1)})).members == {}
+
+
 def test_deadlines_are_filed_where_they_move_or_are_asked_for() -> None:
     endpoint = Endpoint(60, 1000, 1)
     with_endpoint = Subject(endpoints={"e": endpoint})

@@ -11,7 +11,8 @@ class Story:
     """An outbox, the packets that left it, and the codes of each batch that was settled."""
 
     def __init__(self) -> None:
-        self.outbox = Outbox()
+        self.now_seconds = 100.0
+        self.outbox = Outbox(lambda: self.now_seconds)
         self.settled: list[list[int]] = []
 
     def connect(self, *, session_present: bool = True, quota: int = 65_535, largest: int = 1_000_000) -> None:
@@ -160,9 +161,51 @@ def test_what_cannot_be_sent_is_settled_with_a_code_and_stops_nothing(story: Sto
 
 def test_the_state_goes_before_the_backlog_and_replaces_an_older_one(story: Story) -> None:
     story.add(b"a")
-    story.outbox.add_state(Output("s", b"online"), story.settled.append)
-    story.outbox.add_state(Output("s", b"offline"), story.settled.append)
+    story.outbox.add_state(Output("s", b"online", retain=True), story.settled.append)
+    story.outbox.add_state(Output("s", b"offline", retain=True), story.settled.append)
     story.connect()
     packets = story.sent()
     assert [packet.payload for packet in packets] == [b"offline", b"a"]
     assert [packet.retain for packet in packets] == [True, False]
+
+
+def expiring(story: Story, *seconds: int) -> None:
+    outputs = [Output("t", b"%d" % left, 1, "e", expiry_seconds=left) for left in seconds]
+    story.outbox.add(outputs, story.settled.append)
+
+
+def lives(packets: Sequence[mqtt5.PublishPacket]) -> list[int | None]:
+    return [packet.message_expiry_interval for packet in packets]
+
+
+def test_what_waits_for_a_connection_leaves_with_the_time_that_is_left_or_not_at_all(story: Story) -> None:
+    expiring(story, 5, 10, 11, 0)
+    story.now_seconds += 9.5
+    story.connect()
+    assert lives(story.sent()) == [1, 2, None]
+    story.puback(*range(1, 5))
+    assert story.settled == [[0x10, 0, 0, 0]]
+
+
+def test_what_leaves_at_once_has_all_its_time(story: Story) -> None:
+    story.connect()
+    expiring(story, 30)
+    story.now_seconds += 0.2
+    assert lives(story.sent()) == [30]
+
+
+@pytest.mark.parametrize("session_present", [True, False])
+def test_a_copy_is_sent_also_when_expired_since_the_broker_may_hold_the_first(
+    story: Story, session_present: bool
+) -> None:
+    story.connect()
+    expiring(story, 5, 60)
+    story.sent()
+    story.now_seconds += 20
+    story.connect(session_present=session_present)
+    packets = story.sent()
+    assert lives(packets) == [1, 40]
+    assert all(("redelivered", "1") in packet.user_properties for packet in packets)
+    story.now_seconds += 10
+    story.connect(session_present=session_present)
+    assert lives(story.sent()) == [1, 30]

@@ -1,5 +1,6 @@
 import mqtt5
 import pytest
+from msgspec.structs import replace
 
 from bridge.adapters.mqtt.publish import encode
 from bridge.domain.values import Output
@@ -58,9 +59,17 @@ def test_qos_0_has_no_packet_id() -> None:
 
 
 def test_the_state_of_the_bridge_is_bare_retained_text() -> None:
-    packet = decoded(encode(Output("bridge/a/state", b"online"), 1, retain=True))
+    packet = decoded(encode(Output("bridge/a/state", b"online", retain=True), 1, is_state=True))
     assert packet.retain
     assert packet.content_type is None
+
+
+def test_an_event_may_be_retained_and_may_expire() -> None:
+    packet = decoded(encode(replace(EVENT, retain=True, expiry_seconds=30), 1))
+    assert (packet.retain, packet.message_expiry_interval) == (True, 30)
+    assert packet.content_type == "application/json"
+    assert decoded(encode(replace(EVENT, retain=True), 1)).message_expiry_interval is None
+    assert not decoded(encode(replace(EVENT, expiry_seconds=1), 1)).retain
 
 
 @pytest.mark.parametrize("topic", ["", "a/+", "#", "a\x00", "a\n", "\ud800", "\uffff", "x" * 70_000, "é" * 40_000])

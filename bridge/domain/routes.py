@@ -1,0 +1,116 @@
+"""The route table: every event that the bridge makes, to whom it goes and how, and what the configuration may change.
+
+What the words of an audience mean stands in `bridge.domain.routing`.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from bridge.errors import ConfigError
+
+WORDS = ("self", "endpoint", "others", "watchers", "session", "organization")
+"""The words of an audience."""
+
+
+class Route(NamedTuple):
+    """To whom an event type goes, and how.
+
+    Attributes:
+        audience: from `WORDS`; none: nobody is told.
+        qos: 0 or 1.
+        expiry_seconds: after which the broker drops a copy that it could not pass on; 0: never.
+        retain: the broker keeps an endpoint's newest such event for whoever subscribes to its topic later.
+    """
+
+    audience: tuple[str, ...]
+    qos: int = 1
+    expiry_seconds: int = 0
+    retain: bool = False
+
+
+class RouteEntry(NamedTuple):
+    """One ``[[routes]]`` of the configuration: what it says of an event; audience None: the default one."""
+
+    event: str
+    audience: tuple[str, ...] | None = None
+    qos: int = 1
+    expiry_seconds: int = 0
+    retain: bool = False
+
+
+class Audiences(NamedTuple):
+    """Who hears of an event by default, and which words it may have besides: the others mean nothing for it."""
+
+    default: tuple[str, ...]
+    also: tuple[str, ...]
+
+
+REMINDER = "UserEndpointKeepAliveReminderEvent"
+_SUBJECT = Audiences(("self", "watchers", "session"), ("organization",))
+_RELAY = Audiences(("session",), ("organization",))
+
+
+def _of_endpoint(*default: str) -> Audiences:
+    return Audiences(default, tuple(word for word in WORDS if word not in default))
+
+
+EVENTS: dict[str, Audiences] = {
+    "UserPresenceChangedEvent": _SUBJECT,
+    "ParticipantPresenceChangedEvent": _SUBJECT,
+    "DevicePresenceChangedEvent": _SUBJECT,
+    "UserStatusChangedEvent": _SUBJECT,
+    "ParticipantStatusChangedEvent": _SUBJECT,
+    "DeviceStatusChangedEvent": _SUBJECT,
+    "JoinSessionEvent": _RELAY,
+    "StopSessionEvent": _RELAY,
+    "LeaveSessionEvent": _RELAY,
+    "JoinSessionReplyEvent": _RELAY,
+    "UserEndpointRegisteredEvent": _of_endpoint("others"),
+    "UserEndpointUnregisteredEvent": _of_endpoint("others", "endpoint"),
+    "UserEndpointExpiredEvent": _of_endpoint("others", "endpoint"),
+    "UserEndpointStateChangedEvent": _of_endpoint("others"),
+    REMINDER: _of_endpoint("endpoint"),
+}
+"""Every event that the bridge makes, by its own name; ``endpoints.reminder_event`` may call the reminder another."""
+
+
+def routes(entries: Iterable[RouteEntry] = (), reminder_event: str = REMINDER) -> dict[str, Route]:
+    """Return the route table, event -> route: the default one with the configuration's ``[[routes]]`` in place.
+
+    Args:
+        entries: the configuration's, in order.
+        reminder_event: what the configuration calls the reminder, in its routes too.
+
+    Raises:
+        ConfigError: with a line for each entry that overlaps another, names an event that the bridge does not make, or
+            an audience that the event never has; also where the reminder is called like another event.
+    """
+    table = {event: Route(audiences.default) for event, audiences in EVENTS.items()}
+    known = {reminder_event if event == REMINDER else event: event for event in EVENTS}
+    faults = []
+    if len(known) < len(EVENTS):
+        faults.append(f"endpoints.reminder_event: {reminder_event} is another event: call the reminder differently")
+    places: dict[str, int] = {}
+    for place, entry in enumerate(entries):
+        event = known.get(entry.event)
+        if event is None:
+            remedy = f"choose one of {', '.join(known)}"
+            if entry.event == REMINDER:
+                remedy = f"endpoints.reminder_event calls it {reminder_event}: use that name"
+            faults.append(f"routes[{place}].event: {entry.event} is not made by this bridge: {remedy}")
+            continue
+        if event in places:
+            faults.append(f"routes[{place}].event: {entry.event} stands in routes[{places[event]}] too: keep one")
+            continue
+        places[event] = place
+        words = (*EVENTS[event].default, *EVENTS[event].also)
+        faults += (
+            f"routes[{place}].audience: {word} means nobody for {entry.event}: choose from {', '.join(words)}"
+            for word in entry.audience or ()
+            if word not in words
+        )
+        audience = table[event].audience if entry.audience is None else entry.audience
+        table[event] = Route(audience, entry.qos, entry.expiry_seconds, entry.retain)
+    if faults:
+        raise ConfigError("\n".join(["the configuration cannot be used:", *(f"  {fault}" for fault in faults)]))
+    return table
