@@ -19,6 +19,7 @@ from bridge.domain.journal import JournalEntry
 from bridge.errors import ConfigError, RegistryUnavailable
 from bridge.inbox import Inbox
 from bridge.meters import Meters
+from bridge.outcomes import Outcomes
 from bridge.pipeline import Line
 from bridge.recovery import left_over
 from bridge.reporter import Reporter
@@ -183,12 +184,14 @@ async def _serve(
         inbox,
     )
     settlement = Settlement(session, counts)
+    outcomes = Outcomes(registry, session, settlement)
     limits = Limits(mqtt.payload_limit_bytes, mqtt.rpc_payload_limit_bytes, mqtt.status_limit_bytes)
     line = Line(
         registry=registry,
         broker=session,
         inbox=inbox,
         settlement=settlement,
+        outcomes=outcomes,
         intake=Intake(built.inputs, built.endpoint_topics, built.rules, limits, lambda: secrets.token_urlsafe(12)),
         router=built.router,
         rules=built.rules,
@@ -203,17 +206,18 @@ async def _serve(
     async with asyncio.TaskGroup() as tasks:
         connection = tasks.create_task(_part("mqtt-session", session.run()))
         working = tasks.create_task(_part("line", line.run()))
+        following = tasks.create_task(_part("outcomes", outcomes.run()))
         telling = tasks.create_task(_part("counts", _tell_counts(counts)))
         await stopping.wait()
         log.info("The bridge stops: what is decided is delivered first.", at_most_seconds=_DRAIN_SECONDS)
         line.stop()
         await asyncio.wait([working], timeout=_DRAIN_SECONDS)
-        is_clean = await _drained(settlement)
+        is_clean = await _drained(settlement, outcomes)
         if is_clean and working.done():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(line.finish(), _FINISH_SECONDS)
         await session.stop()
-        for task in (connection, working, telling):
+        for task in (connection, working, following, telling):
             task.cancel()
     log.info("The bridge has stopped.", clean=is_clean, **counts)
     return 0 if is_clean else 1
@@ -239,12 +243,13 @@ def _own_topic(settings: Settings, template: str) -> str:
     return prefix + template.replace("{name}", settings.name)
 
 
-async def _drained(settlement: Settlement) -> bool:
+async def _drained(settlement: Settlement, outcomes: Outcomes) -> bool:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while settlement.undelivered:  # noqa: ASYNC110  (once in a process's life; an event would cost every commit)
+            # Once in a process's life; an event would cost every commit.
+            while settlement.undelivered or not outcomes.is_idle:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    return not settlement.undelivered
+    return not settlement.undelivered and outcomes.is_idle
 
 
 async def _tell_counts(counts: Counter[str]) -> None:

@@ -9,12 +9,14 @@ import msgspec
 import structlog
 
 from bridge.domain.commands import Command, Expire
-from bridge.domain.decide import QUESTIONS, decide, first_keys, first_owner
+from bridge.domain.decide import UNJOURNALED, decide, first_keys, first_owner
+from bridge.domain.decisions import Later
 from bridge.domain.intake import Reply, answer, error_answer
 from bridge.domain.routing import Router
 from bridge.domain.state import CommitFirst, CorruptRecord, Elsewhere, NotLoaded, State
 from bridge.domain.values import Loading, Output, Page, Want
 from bridge.errors import Refusal
+from bridge.outcomes import Asked
 from bridge.settlement import Held
 
 log = structlog.get_logger("bridge.batch")
@@ -54,6 +56,7 @@ class Part:
         work: every command with its item, in order; the first ``decided`` of them are.
         state: the unit of work, made by the line with the first load.
         outputs: the messages that the decisions make, in order.
+        asked: who is answered once the broker has settled them.
         rejections: what could not be taken, and why.
         moved: items that concern another organization.
         unfinished: records with work left over, to go before everything else.
@@ -65,6 +68,7 @@ class Part:
         self.decided = 0
         self.state: State | None = None
         self.outputs: list[Output] = []
+        self.asked: list[Asked] = []
         self.rejections: list[tuple[Item, Refusal]] = []
         self.moved: list[Item] = []
         self.unfinished: list[str] = []
@@ -122,9 +126,10 @@ class Part:
         for index in range(self.decided, len(self.work)):
             item, command = self.work[index]
             outputs: list[Output] = []
+            later: list[Later] = []
             refusal = None
             try:
-                if not self._try(item, command, state, router, outputs):
+                if not self._try(item, command, state, router, outputs, later):
                     state.drop()
                     is_blocked = True
             except CommitFirst as first:
@@ -155,8 +160,10 @@ class Part:
             if refusal is not None:
                 state.drop()
                 outputs = self._refuse(item, command, refusal, state)
-            if state.keep() or (item.held is not None and type(command) not in QUESTIONS):
+            if state.keep() or (item.held is not None and type(command) not in UNJOURNALED):
                 self._durable.add(index)
+            for answer_later in later:
+                self.asked.append(Asked(answer_later, len(self.outputs), len(outputs), item.reply, item.held))
             if outputs:
                 self._told.append((index, outputs))
                 self.outputs += outputs
@@ -165,7 +172,9 @@ class Part:
                 self.cut()
                 return
 
-    def _try(self, item: Item, command: Command, state: State, router: Router, outputs: list[Output]) -> bool:
+    def _try(
+        self, item: Item, command: Command, state: State, router: Router, outputs: list[Output], later: list[Later]
+    ) -> bool:
         """Decide and route one command; False where something was missing, which is wanted now."""
         is_complete = True
         try:
@@ -179,7 +188,11 @@ class Part:
             except NotLoaded as missing:  # go on, so that all that the audiences miss comes in one wave
                 self._miss(missing)
                 is_complete = False
-        if item.reply is not None:
+        if decision.verbatim is not None:
+            router.pass_on(decision.verbatim, state, outputs)
+        if isinstance(decision.answer, Later):
+            later.append(decision.answer)
+        elif item.reply is not None:
             payload = answer(decision.answer)
             if len(payload) > MAXIMUM_ANSWER_BYTES:
                 raise Refusal("too_many", f"the answer has {len(payload)} bytes, too many for one message: pass limit")

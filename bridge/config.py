@@ -151,6 +151,7 @@ def _rules(settings: Settings) -> Rules:
         maximum_watch=endpoints.maximum_watch,
         default_watch=tuple(endpoints.default_watch),
         bound_ids=endpoints.id_policy == "bound",
+        event_limit_bytes=settings.sending.event_limit_bytes,
         reminder_event=endpoints.reminder_event,
     )
 

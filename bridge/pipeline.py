@@ -29,6 +29,7 @@ from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corr
 from bridge.errors import Refusal, RegistryUnavailable
 from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Sweep, input_of
 from bridge.meters import Meters
+from bridge.outcomes import Outcomes
 from bridge.ports import Broker, Registry
 from bridge.reporter import Reporter
 from bridge.settlement import Held, Settlement
@@ -58,6 +59,7 @@ class Line:
         broker: publishes and acknowledges.
         inbox: where arrivals wait.
         settlement: what is owed.
+        outcomes: what follows from the broker's word.
         intake: decodes.
         router: addresses.
         rules: the configuration's numbers.
@@ -78,6 +80,7 @@ class Line:
         broker: Broker,
         inbox: Inbox,
         settlement: Settlement,
+        outcomes: Outcomes,
         intake: Intake,
         router: Router,
         rules: Rules,
@@ -91,6 +94,7 @@ class Line:
         self._broker = broker
         self._inbox = inbox
         self._settlement = settlement
+        self._outcomes = outcomes
         self._intake = intake
         self._router = router
         self._rules = rules
@@ -133,6 +137,7 @@ class Line:
             while not self._is_stopping:
                 await self._inbox.wait()
                 await self._broker.drained()
+                await self._outcomes.drained()
                 taken = self._inbox.take(MAXIMUM_BATCH)
                 if isinstance(taken, Connected):
                     await self._connected(taken)
@@ -242,6 +247,7 @@ class Line:
 
     async def _batch(self, items: list[Item]) -> list[Item]:
         """Take items through the line once; returns those that must go again, in order."""
+        self._outcomes.forget_kept()
         parts = list(parts_of(items).values())
         for _ in range(MAXIMUM_WAVES):
             pending = [part for part in parts if not part.is_decided]
@@ -281,6 +287,7 @@ class Line:
             id_suffix="-" + self._instance,
             timestamp=iso_ms(moment.now_ms),
             told_ms=self._told_ms,
+            in_hand=self._outcomes.in_hand,
             corrupt=[key for name, key in self._corrupt if name == organization],
         )
 
@@ -388,13 +395,14 @@ class Line:
                 self._told_ms = dict(latest)
         self._counts["published"] += len(part.outputs)
         group = self._settlement.group(part.organization, entry, inputs)
+        follow = self._outcomes.expect(group, part.asked, state.sends)
         began = perf_counter()
 
         def settled(reason_codes: list[int]) -> None:
             self._meters.deliver.observe(perf_counter() - began)
-            group.settled(reason_codes)
+            follow(reason_codes)
 
-        self._broker.publish(part.outputs, settled if part.outputs else group.settled)
+        self._broker.publish(part.outputs, settled if part.outputs else follow)
 
     # Redis away: wait, and say so.
 

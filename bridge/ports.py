@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from bridge.domain.values import Claim, Commit, CommitAnswer, Loading, Output, Receipt, Want
+from bridge.domain.values import Claim, Commit, CommitAnswer, Kept, Loading, Output, Receipt, Want
 
 
 class Registry(Protocol):
@@ -28,6 +28,9 @@ class Registry(Protocol):
 
     async def settle(self, entries: Mapping[str, Sequence[str]]) -> None:
         """Delete journal entries: organization -> entry ids. One trip."""
+
+    async def keep(self, kept: Mapping[str, Kept]) -> None:
+        """Keep what followed from the broker's word: organization -> `Kept`. One trip; safe to repeat."""
 
     async def due(self, limit: int) -> list[tuple[str, str]]:
         """At most ``limit`` (organization, key) whose deadline is not after the registry clock of the last tick."""

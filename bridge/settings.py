@@ -13,11 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic.config import JsonDict
 
 from bridge.domain.endpoints import check_watch
+from bridge.domain.events import EVENT_FORM, is_event_type
 from bridge.errors import Refusal
 
 PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
-EVENT_TYPE = re.compile(r"[A-Z][A-Za-z0-9]*[A-Z][A-Za-z0-9]*Event")
-EVENT_FORM = "a noun and a verb at least, like UserEndpointExpiredEvent, at most 128 characters"
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 SECRET: JsonDict = {"secret": True}
 
@@ -27,7 +26,7 @@ Bytes = Annotated[int, Field(ge=1, le=268_435_455)]
 
 
 def _event_type(text: str) -> str:
-    if len(text) > 128 or not EVENT_TYPE.fullmatch(text):
+    if not is_event_type(text):
         raise ValueError(f"is not an event type: {EVENT_FORM}")
     return text
 
@@ -279,6 +278,15 @@ class Endpoints(_Section):
         return self
 
 
+class Sending(_Section):
+    """Events that callers hand over by send_event."""
+
+    event_limit_bytes: Bytes = Field(
+        262_144,
+        description="Bytes of the largest event taken. Its request has to fit into mqtt.rpc_payload_limit_bytes, too.",
+    )
+
+
 class Route(_Section):
     """To whom one event goes and how, instead of the default."""
 
@@ -337,6 +345,7 @@ class Settings(_Section):
     presence: Presence = Presence()
     sessions: Sessions = Sessions()
     endpoints: Endpoints = Endpoints()
+    sending: Sending = Sending()
     log: Log = Log()
 
     @field_validator("name")

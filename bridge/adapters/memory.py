@@ -4,12 +4,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from bridge.domain.values import (
+    SENT_SECONDS,
     Claim,
     Commit,
     CommitAnswer,
     Committed,
     Conflict,
     Corrupt,
+    Kept,
     Loaded,
     Loading,
     Moment,
@@ -63,6 +65,7 @@ class MemoryRegistry:
         self.organizations: dict[str, dict[str, Value]] = {}
         self.owners: dict[str, Owner] = {}
         self._facts: dict[str, str] = {}
+        self._ends_ms: dict[tuple[str, str], int] = {}
 
     async def load(self, wants: Mapping[str, Want], owners: Collection[str] = ()) -> Loading:
         """Read the moment, the wants and the owners."""
@@ -94,6 +97,14 @@ class MemoryRegistry:
             if isinstance(journal, Journal):
                 for entry in ids:
                     journal.pop(entry, None)
+
+    async def keep(self, kept: Mapping[str, Kept]) -> None:
+        """Keep what followed from the broker's word."""
+        for organization, what in kept.items():
+            values = self.organizations.setdefault(organization, {})
+            for key, text in what.sent.items():
+                values[key] = text
+                self._ends_ms[organization, key] = self.now_ms + SENT_SECONDS * 1000
 
     async def due(self, limit: int) -> list[tuple[str, str]]:
         """At most ``limit`` (organization, key) due by the clock of the last tick, the longest due first."""
@@ -136,6 +147,10 @@ class MemoryRegistry:
 
     def _loaded(self, organization: str, want: Want) -> Loaded:
         values = self.organizations.get(organization, {})
+        for key in want.keys:
+            if self._ends_ms.get((organization, key), self.now_ms + 1) <= self.now_ms:
+                del self._ends_ms[organization, key]
+                values.pop(key, None)
         bridges = values.get("bridges")
         return Loaded(
             records={key: text if isinstance(text := values.get(key), bytes) else None for key in want.keys},

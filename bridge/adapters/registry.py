@@ -17,12 +17,14 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from bridge.domain.values import (
+    SENT_SECONDS,
     Claim,
     Commit,
     CommitAnswer,
     Committed,
     Conflict,
     Corrupt,
+    Kept,
     Loaded,
     Loading,
     Moment,
@@ -168,6 +170,15 @@ class RedisRegistry:
             for chunk in _chunks(ids)
         )
         await self._ask(*commands, lenient=True)
+
+    async def keep(self, kept: Mapping[str, Kept]) -> None:
+        """Keep what followed from the broker's word; see `bridge.ports.Registry.keep`."""
+        commands = (
+            ("SET", self._of(organization) + key, text, "EX", SENT_SECONDS)
+            for organization, what in kept.items()
+            for key, text in what.sent.items()
+        )
+        await self._ask(*commands)
 
     async def due(self, limit: int) -> list[tuple[str, str]]:
         """At most ``limit`` (organization, key) due by the clock of the last tick, the longest due first."""

@@ -129,6 +129,27 @@ class WatchEndpoint(msgspec.Struct, frozen=True):
     caller: Caller = SERVICE
 
 
+class SendEvent(msgspec.Struct, frozen=True):
+    """Send an event to one of a user's endpoints, or to all of them.
+
+    Attributes:
+        event: its JSON text as given, and as delivered.
+        event_id: for the user property; empty: the bridge makes one.
+        listed: answer each copy's outcome, not their number.
+        key: record key by which a repetition is known; empty where nothing tells one.
+        body: hash of all that is asked for.
+    """
+
+    event: msgspec.Raw
+    event_id: str
+    user: str
+    endpoint: str | None
+    qos: int
+    listed: bool = False
+    key: str = ""
+    body: str = ""
+
+
 class ListEndpoints(msgspec.Struct, frozen=True):
     """Ask for a user's endpoints."""
 
@@ -184,6 +205,7 @@ Command = (
     | KeepEndpoint
     | UnregisterEndpoint
     | WatchEndpoint
+    | SendEvent
     | ListEndpoints
     | ListSubjects
     | SessionsOf

@@ -17,6 +17,7 @@ from bridge.domain.endpoints import (
     watch_endpoint,
 )
 from bridge.domain.ids import WATCHERS_KEY, parse_key, parse_subject_key, session_key, subject_key
+from bridge.domain.sending import send_event
 from bridge.domain.sessions import (
     expire_session,
     join_session,
@@ -79,6 +80,7 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.KeepEndpoint: keep_endpoint,
     c.UnregisterEndpoint: unregister_endpoint,
     c.WatchEndpoint: watch_endpoint,
+    c.SendEvent: send_event,
     c.ListEndpoints: list_endpoints,
     c.ListSubjects: list_subjects,
     c.SessionsOf: sessions_of,
@@ -100,6 +102,11 @@ def _members_of_session(command: c.JoinSession | c.LeaveSession | c.ReplySession
     return (session_key(command.session), WATCHERS_KEY, *(subject_key(*member) for member in command.members))
 
 
+def _user_and_sent(command: c.SendEvent) -> tuple[str, ...]:
+    user = subject_key("user", command.user)
+    return (user, command.key) if command.key else (user,)
+
+
 _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.ReportPresence: _subject_and_watchers,
     c.ReportStatus: _subject_and_watchers,
@@ -109,6 +116,7 @@ _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.ReplySession: _members_of_session,
     c.StopSession: lambda command: (session_key(command.session), WATCHERS_KEY),
     c.RegisterEndpoint: lambda command: (subject_key(command.kind, command.subject),),
+    c.SendEvent: _user_and_sent,
     c.ListEndpoints: lambda command: (subject_key("user", command.user),),
     c.SessionsOf: lambda command: (subject_key(command.kind, command.subject),),
     c.SessionMembers: lambda command: (session_key(command.session),),
@@ -118,8 +126,14 @@ _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
 _OWNED = frozenset((c.RegisterEndpoint, c.KeepEndpoint, c.UnregisterEndpoint, c.WatchEndpoint))
 
 
-# What is decided the same way whenever it is decided, and changes nothing: only these need no journal.
-QUESTIONS = frozenset((c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.Ignore, c.Reject, c.Unfile))
+# What changes nothing and is decided the same way whenever it is decided needs no journal. What is sent must not be in
+# it, since nothing that masks hide may be stored: its input waits for the PUBACKs, and is sent again after a crash.
+UNJOURNALED = frozenset(
+    (
+        *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.Ignore, c.Reject, c.Unfile),
+        c.SendEvent,
+    )
+)
 
 
 def decide(command: c.Command, state: State) -> Decision:

@@ -4,14 +4,29 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bridge.domain.routing import Emission
+from bridge.domain.routing import Emission, Verbatim
+
+
+class Later(msgspec.Struct, frozen=True):
+    """An answer that is known only once the broker has settled what the decision sends; see `bridge.outcomes`."""
+
+    def result(self) -> object:
+        """Return it, any JSON value; only once it is known."""
+        raise NotImplementedError
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """Emissions in the order in which they are told; ``answer`` is an RPC's result, any JSON value."""
+    """What a command leads to.
+
+    Attributes:
+        emissions: in the order in which they are told.
+        answer: an RPC's result, any JSON value, or a `Later`.
+        verbatim: an event to pass on as it is.
+    """
 
     emissions: Sequence[Emission] = ()
     answer: object = None
+    verbatim: Verbatim | None = None
 
 
 NOTHING = Decision()

@@ -4,11 +4,22 @@ The first five fields are common to all and come from `bridge.domain.state.State
 were received and are plain mappings, made by `relayed`.
 """
 
+import re
 from collections.abc import Mapping
 
 import msgspec
 
 from bridge.domain.values import Kind
+
+EVENT_FORM = "a noun and a verb at least, like UserEndpointExpiredEvent, at most 128 characters"
+_MAXIMUM_TYPE = 128
+# The language of the source's [A-Z][A-Za-z0-9]*[A-Z][A-Za-z0-9]*Event, written so that no text is read twice.
+_EVENT_TYPE = re.compile(r"[A-Z][a-z0-9]*[A-Z][A-Za-z0-9]*Event")
+
+
+def is_event_type(text: str) -> bool:
+    """Tell whether ``text`` can be an event's ``type``; see `EVENT_FORM`."""
+    return len(text) <= _MAXIMUM_TYPE and _EVENT_TYPE.fullmatch(text) is not None
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type", tag=True, rename="camel"):

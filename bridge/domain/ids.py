@@ -101,6 +101,11 @@ def session_key(session: str) -> str:
     return "session:" + session.translate(_KEY_ESCAPES)
 
 
+def sent_key(key: str) -> str:
+    """Return the key of what is kept of a send; ``key`` is a hash."""
+    return "sent:" + key
+
+
 def parse_key(key: str) -> tuple[str, str]:
     """Return the noun and the id of a record key: ``user:ann`` -> ``("user", "ann")``."""
     noun, _, rest = key.partition(":")

@@ -97,6 +97,20 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     pending: Pending | None = None
 
 
+class Sent(msgspec.Struct, gc=False):
+    """A send under a key, so that a repetition is answered as the first was. Without version; it expires by itself.
+
+    Attributes:
+        body: hash of all that was asked for.
+        endpoints: who was told, in order.
+        outcomes: what the broker said of each copy; filled in once it has, and only then stored.
+    """
+
+    body: str
+    endpoints: tuple[str, ...]
+    outcomes: list[str] | None = None
+
+
 class Watchers(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who watches ``device:*`` or ``*``: name -> endpoint id -> the key of its owner."""
 

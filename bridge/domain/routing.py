@@ -34,6 +34,16 @@ class Emission(msgspec.Struct, frozen=True, gc=False):
     members: tuple[Ref, ...] | None = None
 
 
+class Verbatim(msgspec.Struct, frozen=True, gc=False):
+    """An event that a caller handed over, on its way to ``endpoints`` of ``user`` with not a byte changed."""
+
+    payload: bytes
+    event_id: str
+    user: str
+    endpoints: tuple[str, ...]
+    qos: int
+
+
 # Endpoint id -> its owner's id; a dict, so that an endpoint meant by two words is told once, in a stable order.
 _Targets = dict[str, str]
 # What an audience word means, given the emission and the record of its subject (the empty one where it has none).
@@ -178,3 +188,10 @@ class Router:
             endpoint, user = emission.endpoint
             if user or not self._topics.names_user:
                 outputs.append(Output(self._topics.topic(state.organization, user, endpoint), b"", retain=True))
+
+    def pass_on(self, verbatim: Verbatim, state: State, outputs: list[Output]) -> None:
+        """Append one output per endpoint, in order."""
+        topic = self._topics.topic
+        for endpoint in verbatim.endpoints:
+            address = topic(state.organization, verbatim.user, endpoint)
+            outputs.append(Output(address, verbatim.payload, verbatim.qos, verbatim.event_id))

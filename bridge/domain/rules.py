@@ -24,4 +24,5 @@ class Rules(msgspec.Struct, frozen=True):
     maximum_watch: int = 1_000
     default_watch: tuple[str, ...] = ()
     bound_ids: bool = False
+    event_limit_bytes: int = 262_144
     reminder_event: str = "UserEndpointKeepAliveReminderEvent"

@@ -5,6 +5,7 @@ again, so that a refused command changes nothing. Reading what is not loaded rai
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from bridge.domain.records import (
     SCHEMA,
     SCHEMA_FIELD,
     Record,
+    Sent,
     Session,
     Subject,
     Watchers,
@@ -34,6 +36,7 @@ from bridge.domain.values import Claim, Kind, Loaded, Moment, Owner, Page
 ALL_ENDPOINTS = Page("endpoints", "", 1_000_000)
 """The whole index of an organization's endpoints. Long before the limit what it makes is too large to be committed."""
 
+_decode_sent = msgspec.json.Decoder(Sent).decode
 _SUBJECT_DECODER = msgspec.json.Decoder(Subject)
 _DECODERS: dict[str, msgspec.json.Decoder[Subject] | msgspec.json.Decoder[Session] | msgspec.json.Decoder[Watchers]] = {
     "user": _SUBJECT_DECODER,
@@ -115,6 +118,7 @@ class State:
         id_suffix: unique to this bridge.
         timestamp: ``moment.now_ms`` as the events write it.
         told_ms: endpoint id -> epoch ms when it was last told that nobody holds it, by earlier batches.
+        in_hand: (organization, record key) -> a send by an earlier batch whose outcome is not kept yet.
         corrupt: keys that an earlier try to commit found to hold another type.
 
     Attributes:
@@ -131,6 +135,7 @@ class State:
         id_suffix: str,
         timestamp: str,
         told_ms: Mapping[str, int],
+        in_hand: Mapping[tuple[str, str], Sent] = MappingProxyType({}),
         corrupt: Collection[str] = (),
     ) -> None:
         self.organization = organization
@@ -149,9 +154,11 @@ class State:
         self.touched: set[str] = set()
         self.unfiled: set[str] = set()
         self.audiences: dict[str, dict[str, str]] = {}
+        self.sends: dict[str, Sent] = {}
         self._id_prefix = id_prefix
         self._id_suffix = id_suffix
         self._told_before = told_ms
+        self._in_hand = in_hand
         self._corrupt = corrupt
         self._events = 0
         self._overlay: dict[str, tuple[Record, int]] = {}
@@ -159,6 +166,7 @@ class State:
         self._overlay_unfinished: list[str] = []
         self._overlay_touched: list[str] = []
         self._overlay_told: list[str] = []
+        self._overlay_send: tuple[str, Sent] | None = None
 
     def add(self, loaded: Loaded, owners: Mapping[str, Owner | None]) -> None:
         """Take what one load trip brought."""
@@ -180,6 +188,10 @@ class State:
         changed = bool(overlay)
         if changed:
             self._overlay = {}
+        if self._overlay_send is not None:
+            key, sent = self._overlay_send
+            self.sends[key] = sent
+            self._overlay_send = None
         if self._overlay_claims or self._overlay_unfinished or self._overlay_touched or self._overlay_told:
             for endpoint, claim in self._overlay_claims.items():
                 first = self.claims.get(endpoint, claim)
@@ -198,6 +210,7 @@ class State:
         self._overlay_unfinished = []
         self._overlay_touched = []
         self._overlay_told = []
+        self._overlay_send = None
 
     # Reading.
 
@@ -352,6 +365,24 @@ class State:
         assert isinstance(record, Subject)
         return record
 
+    def sent(self, key: str) -> Sent | None:
+        """Return the send under record key ``key``: of this batch, still in hand, or kept of the last ten minutes.
+
+        Raises:
+            NotLoaded: it was not looked up.
+        """
+        sent = self.sends.get(key) or self._in_hand.get((self.organization, key))
+        if sent is not None:
+            return sent
+        try:
+            raw = self.raw[key]
+        except KeyError:
+            raise NotLoaded((key,)) from None
+        try:
+            return None if raw is None else _decode_sent(raw)
+        except msgspec.DecodeError:
+            return None  # not ours; it would not be better for being refused
+
     # Changing.
 
     def save(self, key: str, record: Record) -> int:
@@ -367,6 +398,10 @@ class State:
     def claim(self, endpoint: str, owner: Owner | None) -> None:
         """Change who owns an endpoint id: taken before the commit for a new owner, after it for a release (None)."""
         self._overlay_claims[endpoint] = Claim(endpoint, self.owner(endpoint), owner)
+
+    def send(self, key: str, sent: Sent) -> None:
+        """Let whatever comes under ``key`` from now on be a repetition of ``sent``."""
+        self._overlay_send = (key, sent)
 
     def go_on(self, key: str) -> None:
         """The record is due again at once: its rest goes before the next batch."""

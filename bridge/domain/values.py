@@ -12,6 +12,9 @@ Kind = Literal["user", "participant", "device"]
 KINDS: tuple[Kind, ...] = ("user", "participant", "device")
 
 
+SENT_SECONDS = 600
+
+
 class Moment(msgspec.Struct, frozen=True):
     """When a batch is decided.
 
@@ -124,6 +127,16 @@ class Corrupt(msgspec.Struct, frozen=True):
     """
 
     key: str
+
+
+class Kept(msgspec.Struct):
+    """What is kept of one organization once the broker has settled its outputs.
+
+    Attributes:
+        sent: key -> text to keep for `SENT_SECONDS`.
+    """
+
+    sent: dict[str, bytes] = {}
 
 
 CommitAnswer = Committed | Conflict | Corrupt

@@ -4,7 +4,7 @@ import pytest
 
 from bridge.adapters.memory import MemoryRegistry
 from bridge.adapters.registry import RedisRegistry
-from bridge.domain.values import Claim, Commit, Committed, Conflict, Corrupt, Owner, Page, Want, Write
+from bridge.domain.values import Claim, Commit, Committed, Conflict, Corrupt, Kept, Owner, Page, Want, Write
 from tests.contract.conftest import Subject
 
 Registry = MemoryRegistry | RedisRegistry
@@ -362,3 +362,28 @@ class TestFacts:
         await registry.remember("session_epoch", "2")
         assert await registry.recall("client_id") == "bridge-ä"
         assert await registry.recall("session_epoch") == "2"
+
+
+class TestKept:
+    async def test_what_is_kept_of_a_send_is_loaded_like_a_record(self, registry: Registry) -> None:
+        await registry.keep(
+            {ORG: Kept(sent={"sent:a": b"{1}", "sent:b": b"{2}"}), "acme": Kept(sent={"sent:a": b"{3}"})}
+        )
+        assert await records(registry, "sent:a", "sent:b", "sent:c") == {
+            "sent:a": b"{1}",
+            "sent:b": b"{2}",
+            "sent:c": None,
+        }
+        assert await records(registry, "sent:a", organization="acme") == {"sent:a": b"{3}"}
+        await registry.keep({ORG: Kept(sent={"sent:a": b"{4}"})})
+        assert await records(registry, "sent:a") == {"sent:a": b"{4}"}
+
+    async def test_nothing_to_keep_is_no_trip(self, registry: Registry) -> None:
+        await registry.keep({})
+        await registry.keep({ORG: Kept()})
+
+    async def test_a_key_of_the_wrong_type_is_taken_over(self, subject: Subject) -> None:
+        subject.spoil(ORG, "sent:a")
+        assert await records(subject.registry, "sent:a") == {"sent:a": None}
+        await subject.registry.keep({ORG: Kept(sent={"sent:a": b"{1}"})})
+        assert await records(subject.registry, "sent:a") == {"sent:a": b"{1}"}

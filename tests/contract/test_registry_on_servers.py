@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bridge.adapters.registry import RedisRegistry
-from bridge.domain.values import Claim, Commit, Committed, Corrupt, Owner, Page, Want, Write
+from bridge.domain.values import SENT_SECONDS, Claim, Commit, Committed, Corrupt, Kept, Owner, Page, Want, Write
 from bridge.errors import ConfigError, RegistryUnavailable
 from tests.contract.conftest import OnRedis
 from tests.servers import RedisServer, free_port
@@ -68,6 +68,7 @@ async def test_keys_are_those_of_the_design(real: OnRedis) -> None:
     await real.registry.claim([Claim("a%1", None, Owner(ORG, "user", "ann", 1))])
     await real.registry.remember("client_id", "x")
     await real.registry.tick()
+    await real.registry.keep({ORG: Kept(sent={"sent:abc": b"{}"})})
     kinds = {key: real.client.type(key) for key in real.client.keys("*")}
     assert kinds == {
         "eb:{default}:user:ann": "string",
@@ -75,6 +76,7 @@ async def test_keys_are_those_of_the_design(real: OnRedis) -> None:
         "eb:{default}:deadlines": "zset",
         "eb:{default}:bridges": "hash",
         "eb:{default}:journal": "stream",
+        "eb:{default}:sent:abc": "string",
         "eb:endpoint-owner:a%251": "string",
         "eb:organizations": "set",
         "eb:clock": "hash",
@@ -82,6 +84,7 @@ async def test_keys_are_those_of_the_design(real: OnRedis) -> None:
     }
     [(entry, _)] = real.client.xrange("eb:{default}:journal")
     assert real.client.hgetall("eb:{default}:bridges") == {"floor": "3", "token:test/1": f"1 {entry}"}
+    assert SENT_SECONDS - 10 < real.client.ttl("eb:{default}:sent:abc") <= SENT_SECONDS
     assert real.client.get("eb:endpoint-owner:a%251") == '["default","user","ann",1]'
 
 

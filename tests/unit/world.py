@@ -19,6 +19,7 @@ from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.domain.values import Output, Receipt
 from bridge.inbox import Inbox
 from bridge.meters import Meters
+from bridge.outcomes import Outcomes
 from bridge.pipeline import Line, Reporter
 from bridge.settings import Topics
 from bridge.settlement import Settlement
@@ -112,6 +113,13 @@ class _SteppedInbox(Inbox):
             yield
 
 
+class _SteppedOutcomes(Outcomes):
+    @types.coroutine
+    def wait(self) -> Generator[None, None, None]:
+        while not self.is_settled:
+            yield
+
+
 class World:
     """One bridge. ``registry`` hands the records of an ended world to the next one."""
 
@@ -135,6 +143,7 @@ class World:
         self.counts = self.meters.counts
         self.inbox = _SteppedInbox(self.counts)
         self.settlement = Settlement(self.broker, self.counts)
+        self.outcomes = _SteppedOutcomes(self.registry, self.broker, self.settlement)
         self.receipts: list[Receipt] = []
         self.connection = 0
         self._numbers = 0
@@ -147,6 +156,7 @@ class World:
             broker=self.broker,
             inbox=self.inbox,
             settlement=self.settlement,
+            outcomes=self.outcomes,
             intake=Intake(
                 InputTopics(self._topics.model_dump(), prefix, "default"),
                 endpoint_topics,
@@ -164,6 +174,7 @@ class World:
         )
         self.line.owe(owed)
         self._run = self.line.run()
+        self._follow = self.outcomes.run()
         self.connect(session_present=registry is not None)
         self.tick()
 
@@ -177,6 +188,7 @@ class World:
         """Let the line take everything that has arrived; returns what it published."""
         before = len(self.broker.outputs)
         self._run.send(None)
+        self._follow.send(None)
         return self.broker.outputs[before:]
 
     def connect(self, *, session_present: bool = True) -> None:
