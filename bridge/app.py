@@ -8,6 +8,7 @@ import secrets
 import signal
 from collections import Counter
 from collections.abc import Coroutine, Iterator
+from typing import TypeVar
 
 import structlog
 
@@ -16,8 +17,9 @@ from bridge.adapters.registry import RedisRegistry
 from bridge.config import Rooms, rooms
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry
-from bridge.errors import ConfigError, RegistryUnavailable
+from bridge.errors import ConfigError, LeaseLost, RegistryUnavailable
 from bridge.inbox import Inbox
+from bridge.lease import Lease
 from bridge.meters import Meters
 from bridge.outcomes import Outcomes
 from bridge.pipeline import Line
@@ -32,6 +34,8 @@ _BACKOFF_SECONDS = (0.1, 5.0)
 _DRAIN_SECONDS = 5.0
 _FINISH_SECONDS = 2.0  # a few PINGREQs
 _COUNTS_EVERY_SECONDS = 60.0
+
+_T = TypeVar("_T")
 
 
 async def run(settings: Settings) -> int:
@@ -52,26 +56,61 @@ async def run(settings: Settings) -> int:
 
 async def _live(settings: Settings) -> int:
     _tune_garbage_collection()
-    instance = secrets.token_hex(4)
-    registry = RedisRegistry(
-        settings.redis.url,
-        key_prefix=settings.redis.key_prefix,
-        bridge=f"{settings.name}/{instance}",
-        timeout_seconds=settings.redis.timeout_seconds,
-    )
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     built = rooms(settings)
+    code = await _term(settings, built, stopping, starting=True)
+    while code is None:
+        code = await _term(settings, built, stopping, starting=False)
+    return code
+
+
+async def _term(settings: Settings, built: Rooms, stopping: asyncio.Event, *, starting: bool) -> int | None:
+    """Stand by, be the active bridge, and end.
+
+    Returns:
+        The exit code; None where another bridge has taken over. The next term is a new instance, whose batch tokens and
+        event ids are its own.
+    """
+    instance = secrets.token_hex(4)
+    bridge = f"{settings.name}/{instance}"
+    registry = RedisRegistry(
+        settings.redis.url,
+        key_prefix=settings.redis.key_prefix,
+        bridge=bridge,
+        timeout_seconds=settings.redis.timeout_seconds,
+    )
+    lease = Lease(registry, bridge)
     try:
-        opened = await _open(registry, settings, stopping)
+        opened = await _unless(stopping, _open(registry, lease, settings, starting=starting))
         if opened is None:
             return 0
         client_id, owed = opened
-        return await _serve(settings, registry, instance, client_id, owed, built, stopping)
+        code = await _serve(settings, registry, lease, instance, client_id, owed, built, stopping)
+        with contextlib.suppress(RegistryUnavailable):
+            await lease.release()
+    except Exception as error:
+        if not all(isinstance(death.error, LeaseLost) for death in _deaths(error)):
+            raise
+        log.error("Another bridge has taken over: this one stands by.", reason=str(next(_deaths(error)).error))
+        return None
     finally:
         await registry.close()
+    return code
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[object, object, _T]) -> _T | None:
+    """Do the work; give it up and return None where asked to stop meanwhile."""
+    working, stopped = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.wait((working,))
+    return None
 
 
 class _Died(Exception):
@@ -127,19 +166,18 @@ def _tune_garbage_collection() -> None:
 
 
 async def _open(
-    registry: RedisRegistry, settings: Settings, stopping: asyncio.Event
-) -> tuple[str, list[tuple[str, str, JournalEntry]]] | None:
-    """Wait for Redis; return the MQTT client id and what is left in the journal, None where asked to stop meanwhile."""
+    registry: RedisRegistry, lease: Lease, settings: Settings, *, starting: bool
+) -> tuple[str, list[tuple[str, str, JournalEntry]]]:
+    """Wait for Redis and for the lease; return the MQTT client id and what is left in the journal."""
     wait, longest = _BACKOFF_SECONDS
     while True:
         try:
             await registry.open()
+            await lease.take(starting=starting)
             return await _client_id(registry, settings), await left_over(registry)
         except RegistryUnavailable as error:
             log.error("Redis is away: the bridge waits for it before it takes anything.", reason=str(error))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), random.uniform(wait / 2, wait))
-            return None
+        await asyncio.sleep(random.uniform(wait / 2, wait))
         wait = min(wait * 2, longest)
 
 
@@ -157,6 +195,7 @@ async def _client_id(registry: RedisRegistry, settings: Settings) -> str:
 async def _serve(
     settings: Settings,
     registry: RedisRegistry,
+    lease: Lease,
     instance: str,
     client_id: str,
     owed: list[tuple[str, str, JournalEntry]],
@@ -182,6 +221,7 @@ async def _serve(
             session_expiry_seconds=mqtt.session_expiry_seconds,
         ),
         inbox,
+        may_connect=lease.confirm,
     )
     settlement = Settlement(session, counts)
     outcomes = Outcomes(registry, session, settlement)
@@ -208,6 +248,7 @@ async def _serve(
         working = tasks.create_task(_part("line", line.run()))
         following = tasks.create_task(_part("outcomes", outcomes.run()))
         telling = tasks.create_task(_part("counts", _tell_counts(counts)))
+        holding = tasks.create_task(_part("lease", lease.keep()))
         await stopping.wait()
         log.info("The bridge stops: what is decided is delivered first.", at_most_seconds=_DRAIN_SECONDS)
         line.stop()
@@ -217,7 +258,7 @@ async def _serve(
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(line.finish(), _FINISH_SECONDS)
         await session.stop()
-        for task in (connection, working, following, telling):
+        for task in (connection, working, following, telling, holding):
             task.cancel()
     log.info("The bridge has stopped.", clean=is_clean, **counts)
     return 0 if is_clean else 1

@@ -2,6 +2,7 @@
 
 BridgeError
 ├── ConfigError             the operator's fault: fix the named setting (exit code 2)
+├── LeaseLost               another bridge has taken over: stop what is in hand and stand by
 ├── Refusal                 the caller's fault: carries a code of the contract; the same input fails again
 └── RegistryUnavailable     Redis is away, loading, read-only or full: nothing was decided, retry
 
@@ -30,6 +31,10 @@ class Refusal(BridgeError):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+
+class LeaseLost(BridgeError):
+    """Another bridge is the active one: nothing was decided, and nothing more may be until the lease comes back."""
 
 
 class RegistryUnavailable(BridgeError):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from bridge.domain.values import Claim, Commit, CommitAnswer, Kept, Loading, Output, Receipt, Want
+from bridge.domain.values import Claim, Commit, CommitAnswer, Hold, Kept, Loading, Output, Receipt, Want
 
 
 class Registry(Protocol):
@@ -21,6 +21,9 @@ class Registry(Protocol):
 
         An answer that was lost is asked for again with the same token until it comes or the connection is given up
         (then RegistryUnavailable; calling again with the same commit is safe).
+
+        Raises:
+            bridge.errors.LeaseLost: a bridge with a higher epoch has fenced this one out.
         """
 
     async def claim(self, claims: Sequence[Claim]) -> list[bool]:
@@ -48,6 +51,19 @@ class Registry(Protocol):
 
         Organizations in code point order, oldest entry first within one; bridge is the ``<name>/<instance>`` that
         committed it, so that recovery can tell whose it is.
+        """
+
+    async def hold(self, ttl_ms: int, *, instead_of: str = "", least_epoch: int = 0) -> Hold:
+        """Take the lease where it is free, or renew it, for ``ttl_ms``; 0 gives it back. Returns who holds it now.
+
+        The epoch rises whenever it changes hands, and is at least ``least_epoch``. ``instead_of`` names a bridge whose
+        lease may be taken before its time.
+        """
+
+    async def fence(self, epoch: int) -> int:
+        """Commit with ``epoch`` from now on, and let no lower one commit in any organization.
+
+        Returns the highest epoch found: above ``epoch``, this bridge is shut out itself.
         """
 
     async def recall(self, field: str) -> str | None:

@@ -12,8 +12,7 @@ log = structlog.get_logger("bridge.recovery")
 async def left_over(registry: Registry) -> list[tuple[str, str, JournalEntry]]:
     """Return (organization, entry id, entry) of every journal entry.
 
-    All of them: one bridge at a time works on a registry, and it holds the session in which their inputs came, whatever
-    name it had then (the default name is the host's, which a container changes at each start).
+    All of them: whoever asks holds the lease and has shut every earlier bridge out, so nobody else is at work on them.
 
     An entry that cannot be read is left where it is and named in the log: it is evidence, and nothing waits for it.
 

@@ -11,6 +11,7 @@ from bridge.domain.values import (
     Committed,
     Conflict,
     Corrupt,
+    Hold,
     Kept,
     Loaded,
     Loading,
@@ -19,6 +20,7 @@ from bridge.domain.values import (
     Page,
     Want,
 )
+from bridge.errors import LeaseLost
 
 FIRST_CLOCK_MS = 1000
 CLOCK_AHEAD_MS = 2000
@@ -30,9 +32,10 @@ class Ranks(dict[str, int]):
 
 
 class Bridges(dict[str, tuple[str, str | None]]):
-    """Bridge -> (last batch token, its journal entry), and the organization's floor."""
+    """Bridge -> (last batch token, its journal entry), and the organization's floor and epoch."""
 
     floor = 0
+    epoch = 0
 
 
 class Journal(dict[str, tuple[str, bytes]]):
@@ -54,6 +57,8 @@ class MemoryRegistry:
         tick_ms: ``now_ms`` at the last tick; None before the first.
         organizations: organization -> relative key -> its value, by type; a record is bytes.
         owners: endpoint -> its owner.
+        leader: who holds the lease, with which epoch, until which ``now_ms``.
+        epoch: with which this bridge commits.
     """
 
     def __init__(self, *, bridge: str = "memory/0", now_ms: int = 1_700_000_000_000) -> None:
@@ -64,6 +69,8 @@ class MemoryRegistry:
         self.tick_ms: int | None = None
         self.organizations: dict[str, dict[str, Value]] = {}
         self.owners: dict[str, Owner] = {}
+        self.leader = ("", 0, 0)
+        self.epoch = 0
         self._facts: dict[str, str] = {}
         self._ends_ms: dict[tuple[str, str], int] = {}
 
@@ -80,6 +87,8 @@ class MemoryRegistry:
         bridges = values.get("bridges", Bridges())
         if not isinstance(bridges, Bridges):
             return Corrupt("bridges")
+        if bridges.epoch > self.epoch:
+            raise LeaseLost("another bridge has taken over: nothing was written")
         token, entry = bridges.get(self.bridge, (None, None))
         if token == commit.token:
             return Committed(entry)
@@ -137,6 +146,35 @@ class MemoryRegistry:
             for entry, (bridge, batch) in journal.items()
         ]
 
+    async def hold(self, ttl_ms: int, *, instead_of: str = "", least_epoch: int = 0) -> Hold:
+        """Take or renew the lease; 0 gives it back."""
+        holder, epoch, until_ms = self.leader
+        if not ttl_ms:
+            if holder == self.bridge:
+                self.leader = ("", epoch, 0)
+            return Hold("", epoch, 0)
+        if holder != self.bridge:
+            if holder and until_ms > self.now_ms and holder != instead_of:
+                return Hold(holder, epoch, until_ms - self.now_ms)
+            epoch += 1
+        epoch = max(epoch, least_epoch)
+        self.leader = (self.bridge, epoch, self.now_ms + ttl_ms)
+        return Hold(self.bridge, epoch, ttl_ms)
+
+    async def fence(self, epoch: int) -> int:
+        """Commit with this epoch, and let no lower one."""
+        self.epoch = epoch
+        found = [0]
+        for values in self.organizations.values():
+            bridges = values.get("bridges")
+            if isinstance(bridges, Bridges):
+                found.append(max(bridges.epoch, epoch))
+                if bridges.epoch <= epoch:
+                    bridges.epoch = epoch
+                    for bridge in bridges.keys() - {self.bridge}:
+                        del bridges[bridge]
+        return max(found)
+
     async def recall(self, field: str) -> str | None:
         """A small fact kept across restarts, or None."""
         return self._facts.get(field)
@@ -177,6 +215,7 @@ class MemoryRegistry:
             entry = f"{self.now_ms}-{journal.added}"
             journal[entry] = (self.bridge, commit.journal)
         bridges.floor = max(bridges.floor, commit.floor)
+        bridges.epoch = self.epoch
         bridges[self.bridge] = (commit.token, entry)
         values["bridges"] = bridges
         return entry

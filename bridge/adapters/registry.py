@@ -24,6 +24,7 @@ from bridge.domain.values import (
     Committed,
     Conflict,
     Corrupt,
+    Hold,
     Kept,
     Loaded,
     Loading,
@@ -32,7 +33,7 @@ from bridge.domain.values import (
     Page,
     Want,
 )
-from bridge.errors import ConfigError, RegistryUnavailable
+from bridge.errors import ConfigError, LeaseLost, RegistryUnavailable
 
 _Command = tuple[str | int | bytes, ...]
 _pack = cast("Callable[[_Command], bytes]", hiredis.pack_command)
@@ -91,7 +92,9 @@ class RedisRegistry:
         self._bridge = bridge
         self._timeout_seconds = timeout_seconds
         self._lock = asyncio.Lock()
+        self._epoch = 0
         self._commit, self._claim, self._tick = (_Script(name) for name in ("commit", "claim", "tick"))
+        self._lease, self._fence = _Script("lease"), _Script("fence")
 
     async def open(self) -> None:
         """Connect, check the server and register the scripts.
@@ -150,6 +153,8 @@ class RedisRegistry:
             if isinstance(error.__cause__, ResponseError) and _code(error.__cause__) not in REMEDIES:
                 return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
             raise
+        if status == b"fenced":
+            raise LeaseLost("another bridge has taken over: nothing was written")
         if status == b"committed":
             return Committed(None if detail == b"-" else detail.decode())
         return (Conflict if status == b"conflict" else Corrupt)(keys[detail - 1])
@@ -218,6 +223,20 @@ class RedisRegistry:
                 after = f"({entries[-1][1]}" if reply else ""
         return entries
 
+    async def hold(self, ttl_ms: int, *, instead_of: str = "", least_epoch: int = 0) -> Hold:
+        """Take or renew the lease; see `bridge.ports.Registry.hold`."""
+        arguments = (self._bridge, ttl_ms, instead_of, least_epoch)
+        [(bridge, epoch, left_ms)] = await self._ask(self._lease.call([self._global("leader")], arguments))
+        return Hold(_text(bridge), int(epoch), int(left_ms))
+
+    async def fence(self, epoch: int) -> int:
+        """Shut lower epochs out of every organization; see `bridge.ports.Registry.fence`."""
+        self._epoch = epoch
+        [names] = await self._ask(("SMEMBERS", self._global("organizations")))
+        arguments = (epoch, f"token:{self._bridge}")
+        commands = (self._fence.call([self._of(_text(name)) + "bridges"], arguments) for name in names)
+        return max(map(int, await self._ask(*commands)), default=0)
+
     async def recall(self, field: str) -> str | None:
         """A small fact kept across restarts, or None."""
         [value] = await self._ask(("HGET", self._global("facts"), field))
@@ -237,7 +256,8 @@ class RedisRegistry:
         return f"{self._prefix}:endpoint-owner:{endpoint.translate(_ENCODED)}"
 
     def _scripts(self) -> list[_Command]:
-        return [("SCRIPT", "LOAD", script.text) for script in (self._commit, self._claim, self._tick)]
+        scripts = (self._commit, self._claim, self._tick, self._lease, self._fence)
+        return [("SCRIPT", "LOAD", script.text) for script in scripts]
 
     def _arguments(self, commit: Commit) -> tuple[list[str], list[str | int | bytes]]:
         """KEYS (relative) and ARGV of commit.lua."""
@@ -252,7 +272,7 @@ class RedisRegistry:
                 due += (at_ms, key)
         journal = [] if commit.journal is None else [commit.journal]
         arguments: list[str | int | bytes] = [commit.token, f"token:{self._bridge}", self._bridge, commit.floor]
-        arguments += (len(journal), len(writes), len(checks), len(due) // 2, len(undue), len(members))
+        arguments += (len(journal), len(writes), len(checks), len(due) // 2, len(undue), len(members), self._epoch)
         arguments += [f"{expected}:" if expected else "" for _, expected, _ in writes]
         arguments += [f"{expected}:" if expected else "" for expected in checks.values()]
         arguments += [text or "" for _, _, text in writes]

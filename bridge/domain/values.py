@@ -142,6 +142,14 @@ class Kept(msgspec.Struct):
 CommitAnswer = Committed | Conflict | Corrupt
 
 
+class Hold(NamedTuple):
+    """Who holds the lease: a bridge as ``<name>/<instance>`` (empty: nobody), with which epoch, for how long yet."""
+
+    bridge: str
+    epoch: int
+    left_ms: int
+
+
 class Claim(NamedTuple):
     """Change who owns an endpoint id, only if ``expected`` still does (None: nobody). ``owner`` None releases."""
 

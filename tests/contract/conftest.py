@@ -12,6 +12,7 @@ from redis import Redis
 
 from bridge.adapters.memory import Bridges, Journal, MemoryRegistry, Ranks
 from bridge.adapters.registry import RedisRegistry
+from bridge.domain.values import Hold
 from tests.servers import Flavour, RedisServer
 
 
@@ -20,6 +21,10 @@ class OnMemory:
 
     def __init__(self) -> None:
         self.registry = MemoryRegistry(bridge="test/1")
+
+    def other(self, bridge: str) -> "SharedMemory":
+        """The same registry as another bridge sees it."""
+        return SharedMemory(self.registry, bridge)
 
     def put(self, organization: str, key: str, text: bytes) -> None:
         self.registry.organizations.setdefault(organization, {})[key] = text
@@ -40,6 +45,21 @@ class OnMemory:
         return dict(found)
 
 
+class SharedMemory(MemoryRegistry):
+    """A second bridge's view of a model."""
+
+    def __init__(self, first: MemoryRegistry, bridge: str) -> None:
+        super().__init__(bridge=bridge)
+        self.first = first
+        self.organizations = first.organizations
+
+    async def hold(self, ttl_ms: int, *, instead_of: str = "", least_epoch: int = 0) -> Hold:
+        self.leader, self.now_ms = self.first.leader, self.first.now_ms
+        hold = await super().hold(ttl_ms, instead_of=instead_of, least_epoch=least_epoch)
+        self.first.leader = self.leader
+        return hold
+
+
 class OnRedis:
     """The same on a real server, seen by a second client."""
 
@@ -47,6 +67,11 @@ class OnRedis:
         self.server = server
         self.client: Any = Redis.from_url(server.url, decode_responses=True)
         self.registry = RedisRegistry(server.url, bridge="test/1", timeout_seconds=5)
+        self.others: list[RedisRegistry] = []
+
+    def other(self, bridge: str) -> RedisRegistry:
+        self.others.append(RedisRegistry(self.server.url, bridge=bridge, timeout_seconds=5))
+        return self.others[-1]
 
     def put(self, organization: str, key: str, text: bytes) -> None:
         self.client.set(f"eb:{{{organization}}}:{key}", text)
@@ -86,7 +111,8 @@ async def emptied(server: RedisServer) -> AsyncIterator[OnRedis]:
     found.client.flushall()
     await found.registry.open()
     yield found
-    await found.registry.close()
+    for registry in (found.registry, *found.others):
+        await registry.close()
     found.client.close()
 
 

@@ -1,10 +1,13 @@
 """What every registry does, the model and the real ones alike."""
 
+import asyncio
+
 import pytest
 
 from bridge.adapters.memory import MemoryRegistry
 from bridge.adapters.registry import RedisRegistry
 from bridge.domain.values import Claim, Commit, Committed, Conflict, Corrupt, Kept, Owner, Page, Want, Write
+from bridge.errors import LeaseLost
 from tests.contract.conftest import Subject
 
 Registry = MemoryRegistry | RedisRegistry
@@ -387,3 +390,65 @@ class TestKept:
         assert await records(subject.registry, "sent:a") == {"sent:a": None}
         await subject.registry.keep({ORG: Kept(sent={"sent:a": b"{1}"})})
         assert await records(subject.registry, "sent:a") == {"sent:a": b"{1}"}
+
+
+class TestLease:
+    async def test_it_is_taken_renewed_and_given_back(self, registry: Registry) -> None:
+        assert await registry.hold(2000) == ("test/1", 1, 2000)
+        assert await registry.hold(3000) == ("test/1", 1, 3000)
+        assert await registry.hold(0) == ("", 1, 0)
+        assert await registry.hold(2000) == ("test/1", 2, 2000)
+
+    async def test_another_holder_is_respected_until_its_time_is_over(self, subject: Subject) -> None:
+        registry, other = subject.registry, subject.other("test/2")
+        assert await other.hold(60_000) == ("test/2", 1, 60_000)
+        bridge, epoch, left_ms = await registry.hold(2000)
+        assert (bridge, epoch) == ("test/2", 1)
+        assert 0 < left_ms <= 60_000
+        assert await registry.hold(0) == ("", 1, 0)
+        assert (await registry.hold(2000)).bridge == "test/2", "nobody gives back what another holds"
+        assert await registry.hold(2000, instead_of="test/2") == ("test/1", 2, 2000)
+        assert (await other.hold(1)).bridge == "test/1"
+
+    async def test_what_has_run_out_is_free(self, subject: Subject) -> None:
+        registry, other = subject.registry, subject.other("test/2")
+        await other.hold(1)
+        await subject.advance(5)
+        await asyncio.sleep(0.01)
+        assert await registry.hold(2000) == ("test/1", 2, 2000)
+
+    async def test_the_epoch_can_be_raised(self, registry: Registry) -> None:
+        assert await registry.hold(2000, least_epoch=9) == ("test/1", 9, 2000)
+        assert await registry.hold(2000) == ("test/1", 9, 2000)
+
+    async def test_lower_epochs_are_shut_out_of_every_organization(self, subject: Subject) -> None:
+        registry, other = subject.registry, subject.other("test/2")
+        for organization in (ORG, "acme"):
+            await registry.commit(commit("1", created("user:ann"), organization=organization))
+        assert await other.fence(3) == 3
+        for organization in (ORG, "acme"):
+            with pytest.raises(LeaseLost):
+                await registry.commit(commit("2", created("user:bob"), organization=organization))
+            with pytest.raises(LeaseLost):
+                await registry.commit(commit("1", created("user:ann"), organization=organization))
+        assert await records(registry, "user:bob") == {"user:bob": None}
+        assert isinstance(await other.commit(commit("1", created("user:bob"))), Committed)
+        assert await registry.fence(2) == 3, "who is behind is told so"
+        assert await registry.fence(4) == 4
+        assert isinstance(await registry.commit(commit("3", created("user:cay", 9))), Committed)
+
+    async def test_the_tokens_of_those_shut_out_are_forgotten(self, subject: Subject) -> None:
+        other = subject.other("test/2")
+        await subject.registry.commit(commit("1", created("user:ann")))
+        await other.commit(commit("1", created("user:bob")))
+        await other.fence(1)
+        assert [name.removeprefix("token:") for name in subject.tokens(ORG)] == ["test/2"]
+
+    async def test_without_organizations_there_is_nothing_to_fence(self, registry: Registry) -> None:
+        assert await registry.fence(1) == 0
+
+    async def test_a_spoilt_organization_does_not_stop_the_others(self, subject: Subject) -> None:
+        await subject.registry.commit(commit("1", created("user:ann")))
+        await subject.registry.commit(commit("1", created("user:ann"), organization="acme"))
+        subject.spoil("acme", "bridges")
+        assert await subject.registry.fence(5) == 5

@@ -319,13 +319,14 @@ class Bridge(Server):
 
     def states(self, mark: int = 0) -> list[str]:
         """What the state topic said after a mark, oldest first."""
-        return [m.payload.decode() for m in self._watch.messages[mark:] if m.topic.endswith("/state")]
+        topic = f"bridge/{self._settings['ENDPOINT_BRIDGE_NAME']}/state"
+        return [m.payload.decode() for m in self._watch.messages[mark:] if m.topic.endswith(topic)]
 
     def end(self, seconds: float = 20.0) -> int:
         """SIGTERM; returns the exit code."""
         assert self.process is not None
         self.process.terminate()
-        code = self.process.wait(seconds)
+        code: int = self.process.wait(seconds)
         self.process = None
         return code
 
@@ -337,7 +338,10 @@ class Bridge(Server):
 class Stack:
     """Redis, Mosquitto, the bridge, and ``world``: a client that hears everything the bridge says."""
 
-    def __init__(self, redis: RedisServer, broker: MosquittoServer, bridge: Bridge, world: Client) -> None:
+    def __init__(
+        self, redis: RedisServer, broker: MosquittoServer, bridge: Bridge, world: Client, settings: dict[str, str]
+    ) -> None:
+        self._settings = settings
         self.redis = redis
         self.broker = broker
         self.bridge = bridge
@@ -349,6 +353,10 @@ class Stack:
         client = Client(self.broker.port, **options)
         self._clients.append(client)
         return client
+
+    def another_bridge(self, name: str) -> Bridge:
+        """A second bridge beside the same broker and Redis, not started."""
+        return Bridge(self.bridge.directory.with_name(name), self.world, {**self._settings, "NAME": name})
 
     def close(self) -> None:
         for client in self._clients:
@@ -380,7 +388,7 @@ def stack(
                 **settings,
             }
             with Bridge(directory / "bridge", world, given) as bridge:
-                found = Stack(redis, broker, bridge, world)
+                found = Stack(redis, broker, bridge, world, given)
                 try:
                     yield found
                 finally:

@@ -13,7 +13,8 @@ import structlog
 
 from bridge import app, cli
 from bridge.adapters.mqtt.session import Session
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, LeaseLost
+from bridge.lease import Lease
 from bridge.logs import configure_logging
 from bridge.pipeline import Line
 from bridge.settings import Settings
@@ -28,7 +29,7 @@ async def forever(*_: object) -> None:
 
 
 def failing(error: Exception) -> Callable[..., Any]:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         token = "".join(("cana", "ry"))
         await asyncio.sleep(0)
         raise error if token else AssertionError
@@ -38,11 +39,11 @@ def failing(error: Exception) -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True)
 def _house(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    async def opened(*_: object) -> tuple[str, list[Any]]:
+    async def opened(*_: object, **__: object) -> tuple[str, list[Any]]:
         return "client", []
 
     monkeypatch.setattr(app, "_tune_garbage_collection", lambda: None)
-    monkeypatch.setattr(app, "RedisRegistry", lambda *_, **__: SimpleNamespace(close=nothing))
+    monkeypatch.setattr(app, "RedisRegistry", lambda *_, **__: SimpleNamespace(close=nothing, hold=forever))
     monkeypatch.setattr(app, "_open", opened)
     monkeypatch.setattr(Session, "run", forever)
     monkeypatch.setattr(Line, "run", forever)
@@ -103,6 +104,26 @@ def test_on_a_console_it_is_a_line_and_a_plain_traceback(monkeypatch: pytest.Mon
     assert code == 1
     assert "task=line" in text.splitlines()[0]
     assert text.splitlines()[-1] == "LookupError: no such thing"
+
+
+def test_a_bridge_that_lost_its_lease_stands_by_and_is_active_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    terms = 0
+
+    async def opened(*_: object, starting: bool, **__: object) -> tuple[str, list[Any]]:
+        nonlocal terms
+        terms += 1
+        assert starting == (terms == 1)
+        if terms == 3:
+            raise LookupError("enough")
+        return "client", []
+
+    monkeypatch.setattr(app, "_open", opened)
+    monkeypatch.setattr(Lease, "keep", failing(LeaseLost("b2/2 is the active bridge now")))
+    code, text = told(monkeypatch)
+    assert (code, terms) == (1, 3)
+    lost = [json.loads(line) for line in text.splitlines()][:2]
+    assert [line["event"] for line in lost] == ["Another bridge has taken over: this one stands by."] * 2
+    assert lost[0]["reason"] == "b2/2 is the active bridge now"
 
 
 def test_what_the_operator_has_to_mend_stays_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,29 +1,33 @@
 -- Apply one organization's changes at once, or not at all: every version and every key's type is checked before the
 -- first write. A token asked again is answered as before and not done again.
 --
--- KEYS  1 bridges (hash: "floor", "token:<bridge>" = "<token> <journal entry id or ->")
+-- KEYS  1 bridges (hash: "floor", "epoch" of the lease, "token:<bridge>" = "<token> <journal entry id or ->")
 --       2 journal (stream)   3 deadlines (sorted set)
 --       then the records to write, the records to check, the indexes (sorted sets)
 -- ARGV  1 token   2 this bridge's token field   3 bridge   4 floor to raise to (version, 0 leaves it)
 --       5 journal entries (0 or 1)   6 records to write   7 records to check
---       8 deadlines to set   9 deadlines to take off   10 indexes
+--       8 deadlines to set   9 deadlines to take off   10 indexes   11 this bridge's epoch
 --       then the expected start of each record to write or check: "<version>:", or "" where it must be absent;
 --       the new text of each record to write: "<version>:<schema>:<json>", or "" to delete it;
 --       registry clock ms and member of each deadline to set; the members to take off;
 --       per index the number to add, the number to remove, "0" and member of each to add, the members to remove;
 --       the journal entry's bytes, last
 -- Returns {"committed", journal entry id or "-"}, {"conflict", number of the key in KEYS} where a record changed or a
---       created one is not above the floor, {"corrupt", number} where a key holds the wrong type or no record.
+--       created one is not above the floor, {"corrupt", number} where a key holds the wrong type or no record,
+--       {"fenced", 0} where a bridge of a higher epoch has taken over.
 
-local FIRST, HEAD, CHUNK = 4, 10, 1000 -- CHUNK is even, so that pairs stay together; unpack takes no more at once
+local FIRST, HEAD, CHUNK = 4, 11, 1000 -- CHUNK is even, so that pairs stay together; unpack takes no more at once
 local floor_to, journals = tonumber(ARGV[4]), tonumber(ARGV[5])
 local writes, checks = tonumber(ARGV[6]), tonumber(ARGV[7])
 local due, undue, indexes = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local records = writes + checks
 local texts_at = HEAD + records
 
-local known = redis.pcall('HMGET', KEYS[1], 'floor', ARGV[2])
+local known = redis.pcall('HMGET', KEYS[1], 'floor', ARGV[2], 'epoch')
 if known.err then return {'corrupt', 1} end
+local epoch, own_epoch = tonumber(known[3] or '0'), tonumber(ARGV[11])
+if not epoch then return {'corrupt', 1} end
+if epoch > own_epoch then return {'fenced', 0} end
 if known[2] then
   local token, entry = string.match(known[2], '^(.*) (%S+)$')
   if token == ARGV[1] then return {'committed', entry} end
@@ -94,4 +98,5 @@ local entry = '-'
 if journals > 0 then entry = redis.call('XADD', KEYS[2], '*', 'bridge', ARGV[3], 'batch', ARGV[#ARGV]) end
 if floor_to > floor then redis.call('HSET', KEYS[1], 'floor', ARGV[4]) end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[1] .. ' ' .. entry)
+if epoch < own_epoch then redis.call('HSET', KEYS[1], 'epoch', ARGV[11]) end
 return {'committed', entry}

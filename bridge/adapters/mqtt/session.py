@@ -5,7 +5,7 @@ import contextlib
 import functools
 import random
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, Final, ParamSpec, Protocol, cast
 
@@ -121,11 +121,19 @@ class Session(asyncio.Protocol, Broker):
     Everything that is queued while the event loop goes round once leaves in one write, whichever calls queued it: a
     broker has less work with one large write than with many small ones. Reading never pauses, or PUBACKs would not
     flow. Outputs outlive a connection, receipts do not.
+
+    Args:
+        settings: see there.
+        listener: hears what arrives.
+        may_connect: waited for before each connection; what it raises ends the session.
     """
 
-    def __init__(self, settings: SessionSettings, listener: Listener) -> None:
+    def __init__(
+        self, settings: SessionSettings, listener: Listener, may_connect: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self._settings = settings
         self._listener = listener
+        self._may_connect = may_connect
         self._outbox = Outbox()
         self._connections = 0
         self._transport: asyncio.Transport | None = None
@@ -186,6 +194,10 @@ class Session(asyncio.Protocol, Broker):
         shortest, longest = self._settings.backoff_shortest_seconds, self._settings.backoff_longest_seconds
         doublings = 0
         while not self._stopping.is_set():
+            if self._may_connect is not None:
+                await self._may_connect()
+                if self._stopping.is_set():
+                    break
             began = clock()
             await self._live()
             if self._fault is not None:
