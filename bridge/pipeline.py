@@ -19,9 +19,9 @@ from bridge.batch import Item, Part, items_of, parts_of
 from bridge.domain.changes import commit_of
 from bridge.domain.clock import iso_ms
 from bridge.domain.commands import Command, Expire, Reject, Unfile
-from bridge.domain.ids import is_record_key
 from bridge.domain.intake import Intake
 from bridge.domain.journal import JournalEntry, copies, encode_entry
+from bridge.domain.records import is_record_key
 from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.state import State

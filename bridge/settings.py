@@ -154,6 +154,13 @@ class Topics(_Section):
     )
     device_status: str = Field("presence/devices/{id}/status", description="In: status document of a device.")
     session: str = Field("sessions/{session}", description="In: join, leave, stop and reply of a session.")
+    media: str = Field(
+        "sessions/{session}/participants/{participant}/status",
+        description="In: media status of a participant of a session.",
+    )
+    client_media: str = Field(
+        "clients/{user}/sessions/{session}/status", description="In: media status of a user in a session."
+    )
     keepalive: str = Field("users/endpoints/{endpoint}/keepalive", description="In: keepalive of an endpoint.")
     rpc: str = Field("rpc/{method}", description="In: RPC requests of services.")
     client_rpc: str = Field("clients/{user}/rpc/{method}", description="In: RPC requests of a user about its own.")

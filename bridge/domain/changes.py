@@ -7,16 +7,7 @@ import msgspec
 
 from bridge.domain.endpoints import timing
 from bridge.domain.ids import endpoint_member, parse_key
-from bridge.domain.records import (
-    EMPTY_SESSION,
-    EMPTY_SUBJECT,
-    EMPTY_WATCHERS,
-    SCHEMA_FIELD,
-    Record,
-    Session,
-    Subject,
-    Watchers,
-)
+from bridge.domain.records import EMPTY, SCHEMA_FIELD, Record, Session, Subject, Views
 from bridge.domain.rules import Rules
 from bridge.domain.sessions import session_end
 from bridge.domain.state import ALL_ENDPOINTS, Entry, State
@@ -24,7 +15,7 @@ from bridge.domain.subjects import is_online, lease_end
 from bridge.domain.values import Commit, Write
 
 _encode = msgspec.json.Encoder().encode
-_EMPTY: dict[type[Record], Record] = {Subject: EMPTY_SUBJECT, Session: EMPTY_SESSION, Watchers: EMPTY_WATCHERS}
+_EMPTY: dict[type[Record], Record] = {type(record): record for record in EMPTY.values()}
 
 
 def commit_of(state: State, token: str) -> Commit:
@@ -102,4 +93,6 @@ def due_ms(record: Record, rules: Rules, resumed_ms: int) -> int | None:
             return session_end(record, rules, resumed_ms)
         if record.stopped_ms is not None:
             return record.forget_ms
+    if isinstance(record, Views):
+        return record.check_ms
     return None

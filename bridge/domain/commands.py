@@ -94,6 +94,30 @@ class ReplySession(msgspec.Struct, frozen=True):
     fields: dict[str, object]
 
 
+class Counters(msgspec.Struct, frozen=True):
+    """What a participant counts: connections, streams sent, streams received; ``claimed`` is the state that it gave."""
+
+    counts: tuple[int, int, int]
+    claimed: str | None = None
+
+
+class ReportMedia(msgspec.Struct, frozen=True):
+    """A participant of a session reports its media. ``kind``: it must be a member of that kind, None for any."""
+
+    session: str
+    participant: str
+    counters: Counters
+    kind: Kind | None = None
+
+
+class MediaStateOf(msgspec.Struct, frozen=True):
+    """Ask for a participant's media state, or for those of all participants."""
+
+    session: str
+    participant: str | None = None
+    caller: Caller = SERVICE
+
+
 class RegisterEndpoint(msgspec.Struct, frozen=True):
     """Make or renew an endpoint. ``watch`` None: keep what it has, or the configured default for a new one."""
 
@@ -201,6 +225,8 @@ Command = (
     | LeaveSession
     | StopSession
     | ReplySession
+    | ReportMedia
+    | MediaStateOf
     | RegisterEndpoint
     | KeepEndpoint
     | UnregisterEndpoint

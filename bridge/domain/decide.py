@@ -16,7 +16,16 @@ from bridge.domain.endpoints import (
     unregister_endpoint,
     watch_endpoint,
 )
-from bridge.domain.ids import WATCHERS_KEY, parse_key, parse_subject_key, session_key, subject_key
+from bridge.domain.ids import (
+    WATCHERS_KEY,
+    parse_key,
+    parse_subject_key,
+    part_key,
+    session_key,
+    subject_key,
+    views_key,
+)
+from bridge.domain.media import check_views, media_state_of, report_media
 from bridge.domain.sending import send_event
 from bridge.domain.sessions import (
     expire_session,
@@ -51,6 +60,8 @@ def _expire(command: c.Expire, state: State) -> Decision:
     noun, record_id = parse_key(command.key)
     if noun == "session":
         return Decision(expire_session(state, record_id, command.clock_ms))
+    if noun == "views":
+        return Decision(check_views(state, record_id, command.clock_ms))
     if noun == "watchers":
         return NOTHING
     ref = parse_subject_key(command.key)
@@ -76,6 +87,8 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.LeaveSession: leave_session,
     c.StopSession: stop_session,
     c.ReplySession: reply_session,
+    c.ReportMedia: report_media,
+    c.MediaStateOf: media_state_of,
     c.RegisterEndpoint: register_endpoint,
     c.KeepEndpoint: keep_endpoint,
     c.UnregisterEndpoint: unregister_endpoint,
@@ -99,7 +112,18 @@ def _subject_and_watchers(command: c.ReportPresence | c.ReportStatus) -> tuple[s
 
 
 def _members_of_session(command: c.JoinSession | c.LeaveSession | c.ReplySession) -> tuple[str, ...]:
-    return (session_key(command.session), WATCHERS_KEY, *(subject_key(*member) for member in command.members))
+    members = (subject_key(*member) for member in command.members)
+    return (session_key(command.session), views_key(command.session), WATCHERS_KEY, *members)
+
+
+def _media(command: c.ReportMedia) -> tuple[str, ...]:
+    session = command.session
+    return (session_key(session), views_key(session), part_key("media", session, command.participant))
+
+
+def _media_asked(command: c.MediaStateOf) -> tuple[str, ...]:
+    asked = () if command.participant is None else (part_key("media", command.session, command.participant),)
+    return (session_key(command.session), *asked)
 
 
 def _user_and_sent(command: c.SendEvent) -> tuple[str, ...]:
@@ -114,7 +138,9 @@ _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.JoinSession: _members_of_session,
     c.LeaveSession: _members_of_session,
     c.ReplySession: _members_of_session,
-    c.StopSession: lambda command: (session_key(command.session), WATCHERS_KEY),
+    c.StopSession: lambda command: (session_key(command.session), views_key(command.session), WATCHERS_KEY),
+    c.ReportMedia: _media,
+    c.MediaStateOf: _media_asked,
     c.RegisterEndpoint: lambda command: (subject_key(command.kind, command.subject),),
     c.SendEvent: _user_and_sent,
     c.ListEndpoints: lambda command: (subject_key("user", command.user),),
@@ -130,8 +156,8 @@ _OWNED = frozenset((c.RegisterEndpoint, c.KeepEndpoint, c.UnregisterEndpoint, c.
 # it, since nothing that masks hide may be stored: its input waits for the PUBACKs, and is sent again after a crash.
 UNJOURNALED = frozenset(
     (
-        *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.Ignore, c.Reject, c.Unfile),
-        c.SendEvent,
+        *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.MediaStateOf),
+        *(c.Ignore, c.Reject, c.Unfile, c.SendEvent),
     )
 )
 

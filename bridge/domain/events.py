@@ -117,6 +117,20 @@ class UserEndpointKeepAliveReminderEvent(EndpointEvent, frozen=True):
     expires_at: str
 
 
+class MediaStateChangedEvent(Event, frozen=True):
+    """What a participant of a session sends or receives changed, or what does not add up about it."""
+
+    session_id: str
+    participant_id: str
+    state: str
+    previous: str
+    connections: int
+    send_streams: int
+    recv_streams: int
+    claimed: str | None
+    anomalies: tuple[str, ...]
+
+
 PRESENCE_CHANGED: dict[Kind, type[PresenceChanged]] = {
     "user": UserPresenceChangedEvent,
     "participant": ParticipantPresenceChangedEvent,

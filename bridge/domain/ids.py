@@ -106,15 +106,20 @@ def sent_key(key: str) -> str:
     return "sent:" + key
 
 
+def part_key(noun: str, session: str, participant: str) -> str:
+    """Return the key of what one participant has in a session, ``media:s1:ann``."""
+    return f"{noun}:{session.translate(_KEY_ESCAPES)}:{participant.translate(_KEY_ESCAPES)}"
+
+
+def views_key(session: str) -> str:
+    """Return the key of what a session's participants see of each other, ``views:s1``."""
+    return "views:" + session.translate(_KEY_ESCAPES)
+
+
 def parse_key(key: str) -> tuple[str, str]:
     """Return the noun and the id of a record key: ``user:ann`` -> ``("user", "ann")``."""
     noun, _, rest = key.partition(":")
     return noun, unquote(rest)
-
-
-def is_record_key(key: str) -> bool:
-    """Tell whether a record may stand under the key; else it is an index, the deadlines or the journal."""
-    return key == WATCHERS_KEY or key.partition(":")[0] in (*KINDS, "session")
 
 
 def parse_subject_key(key: str) -> Ref:

@@ -13,6 +13,7 @@ from bridge.domain.codec import decode_keepalive, decode_presence, decode_status
 from bridge.domain.commands import SERVICE, Caller, Command, Ignore, Reject
 from bridge.domain.ids import require_id
 from bridge.domain.inputs import Input
+from bridge.domain.media_codec import decode_client_media, decode_media
 from bridge.domain.methods import RPC_CODES, Call, decode_call
 from bridge.domain.rules import Rules
 from bridge.domain.session_codec import decode_session
@@ -55,6 +56,8 @@ _CODECS: dict[str, _Codec] = {
     "participant_status": partial(decode_status, "participant"),
     "device_status": partial(decode_status, "device"),
     "session": decode_session,
+    "media": decode_media,
+    "client_media": decode_client_media,
     "keepalive": decode_keepalive,
 }
 

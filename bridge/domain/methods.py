@@ -17,6 +17,7 @@ from bridge.domain.commands import (
     KeepEndpoint,
     ListEndpoints,
     ListSubjects,
+    MediaStateOf,
     RegisterEndpoint,
     SendEvent,
     SessionMembers,
@@ -72,6 +73,10 @@ class _Session(_Params):
     session: str
 
 
+class _Participant(_Session):
+    participant: str | None = None
+
+
 class _Register(_Params):
     user_id: str | None = None
     keep_alive_seconds: int | None = None
@@ -124,6 +129,10 @@ def _id(value: str, field: str) -> str:
     if not is_id(value):
         raise _invalid(f"{field} is not a safe id: use 1..128 characters without + # /, control characters, leading $")
     return value
+
+
+def _participant(value: str | None) -> str | None:
+    return None if value is None else _id(value, "participant")
 
 
 def _kind(value: str) -> Kind:
@@ -218,6 +227,11 @@ METHODS: dict[str, Method] = {
     "update_device_status": Method(_DeviceStatus, _update_device_status),
     "sessions_of": Method(_Subject, lambda p, _: SessionsOf(_kind(p.kind), _id(p.uuid, "uuid"))),
     "session_members": Method(_Session, lambda p, _: SessionMembers(_id(p.session, "session"))),
+    "media_state": Method(
+        _Participant,
+        lambda p, call: MediaStateOf(_id(p.session, "session"), _participant(p.participant), call.caller),
+        users=True,
+    ),
     "register_endpoint": Method(_Register, _register, users=True),
     "keepalive_endpoint": Method(
         _Endpoint, lambda p, call: KeepEndpoint(_endpoint_id(p.user_endpoint_id), True, call.caller), users=True

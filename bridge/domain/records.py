@@ -117,8 +117,56 @@ class Watchers(msgspec.Struct, frozen=True, omit_defaults=True):
     names: dict[str, dict[str, str]] = {}
 
 
-Record = Subject | Session | Watchers
+class Media(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one participant of a session last reported of its media.
+
+    Attributes:
+        connections: of the call, its own included.
+        sends: streams that it sends; ``receives`` those that it receives.
+        state: what follows from the counters.
+        claimed: the state as the participant gave it, None where it gave none.
+        anomalies: codes, see `bridge.domain.media`.
+        had_media: a stream was seen since it was last alone.
+    """
+
+    connections: int = 0
+    sends: int = 0
+    receives: int = 0
+    state: str = "init"
+    claimed: str | None = None
+    anomalies: tuple[str, ...] = ()
+    had_media: bool = False
+
+
+class Views(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far the participants of a session agree on the number of connections.
+
+    Attributes:
+        counts: number of connections -> how many participants report it. Empty: nobody reported anything.
+        odd: the participants that are told to be at odds with their peers.
+        check_ms: registry clock at which to look who is at odds; None where there is nothing to look for.
+    """
+
+    counts: dict[int, int] = {}
+    odd: tuple[str, ...] = ()
+    check_ms: int | None = None
+
+
+Record = Subject | Session | Watchers | Media | Views
 
 EMPTY_SUBJECT = Subject()
-EMPTY_SESSION = Session()
-EMPTY_WATCHERS = Watchers()
+EMPTY: dict[str, Record] = {
+    "user": EMPTY_SUBJECT,
+    "participant": EMPTY_SUBJECT,
+    "device": EMPTY_SUBJECT,
+    "session": Session(),
+    "media": Media(),
+    "views": Views(),
+    "watchers": Watchers(),
+}
+"""Noun of a record key -> the record of which nothing is known."""
+
+
+def is_record_key(key: str) -> bool:
+    """Tell whether a record may stand under the key; else it is an index, the deadlines or the journal."""
+    return key.partition(":")[0] in EMPTY

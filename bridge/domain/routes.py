@@ -47,7 +47,7 @@ class Audiences(NamedTuple):
 
 REMINDER = "UserEndpointKeepAliveReminderEvent"
 _SUBJECT = Audiences(("self", "watchers", "session"), ("organization",))
-_RELAY = Audiences(("session",), ("organization",))
+_SESSION = Audiences(("session",), ("organization",))
 
 
 def _of_endpoint(*default: str) -> Audiences:
@@ -61,10 +61,11 @@ EVENTS: dict[str, Audiences] = {
     "UserStatusChangedEvent": _SUBJECT,
     "ParticipantStatusChangedEvent": _SUBJECT,
     "DeviceStatusChangedEvent": _SUBJECT,
-    "JoinSessionEvent": _RELAY,
-    "StopSessionEvent": _RELAY,
-    "LeaveSessionEvent": _RELAY,
-    "JoinSessionReplyEvent": _RELAY,
+    "JoinSessionEvent": _SESSION,
+    "StopSessionEvent": _SESSION,
+    "LeaveSessionEvent": _SESSION,
+    "JoinSessionReplyEvent": _SESSION,
+    "MediaStateChangedEvent": _SESSION,
     "UserEndpointRegisteredEvent": _of_endpoint("others"),
     "UserEndpointUnregisteredEvent": _of_endpoint("others", "endpoint"),
     "UserEndpointExpiredEvent": _of_endpoint("others", "endpoint"),

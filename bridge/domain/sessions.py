@@ -5,7 +5,7 @@ own, before anything that comes after it.
 Source: DESIGN 5, reference "presence and sessions" 3 and 6.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -20,6 +20,8 @@ from bridge.domain.commands import (
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.events import relayed
 from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
+from bridge.domain.media import media_ended, media_left
+from bridge.domain.membership import participants
 from bridge.domain.records import NO_STATUS, Pending, Session
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
@@ -33,6 +35,8 @@ replace = msgspec.structs.replace
 # messages a chunk.
 STOP_CHUNK = 200
 TOLD_CHUNK = 20
+# The causes that end a session; the others leave it to the members who stay.
+_ENDS = frozenset(("session_stopped", "expired"))
 _decode_fields = msgspec.json.Decoder(dict[str, object]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -162,7 +166,7 @@ def _without(session: Session, leavers: Sequence[str]) -> Session:
 
 def _go_on(state: State, session_id: str, session: Session, pending: Pending) -> list[Emission]:
     """Save the session, do what is pending to the first members, and leave the rest for the next commit."""
-    size = STOP_CHUNK if pending.cause in ("session_stopped", "expired") else TOLD_CHUNK
+    size = STOP_CHUNK if pending.cause in _ENDS else TOLD_CHUNK
     chunk, rest = pending.members[:size], pending.members[size:]
     state.require(chunk)
     if rest:
@@ -175,10 +179,11 @@ def _go_on(state: State, session_id: str, session: Session, pending: Pending) ->
     if pending.fields is not NO_STATUS:
         fields = _decode_fields(pending.fields)
         emissions.append(_relay(state, "StopSessionEvent", session_id, version, fields, members))
-    return emissions + _release(state, session_id, members, pending.cause)
+    return emissions + _release(state, session_id, members, pending.cause, is_last=not rest)
 
 
-def _release(state: State, session_id: str, leavers: Iterable[Ref], cause: str) -> list[Emission]:
+def _release(state: State, session_id: str, leavers: Sequence[Ref], cause: str, *, is_last: bool) -> list[Emission]:
+    """Free members, and end what they had in the session; ``is_last``: nobody else is still to be freed."""
     emissions: list[Emission] = []
     for leaver in leavers:
         subject = state.readable(subject_key(*leaver))
@@ -186,7 +191,12 @@ def _release(state: State, session_id: str, leavers: Iterable[Ref], cause: str) 
             sessions = {key: joined for key, joined in subject.sessions.items() if key != session_id}
             state.save_subject(leaver, replace(subject, sessions=sessions))
             emissions += presence_changed(state, leaver, subject, cause, session=session_id)
-    return emissions
+    ids = dict.fromkeys(leaver.id for leaver in leavers)
+    if cause in _ENDS:
+        media_ended(state, session_id, ids, is_last=is_last)
+        return emissions
+    here = participants(state, session_id)
+    return emissions + media_left(state, session_id, [leaver for leaver in ids if leaver not in here])
 
 
 def _relay(

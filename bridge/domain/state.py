@@ -15,19 +15,22 @@ from bridge.domain.ids import (
     Ref,
     endpoint_member,
     parse_endpoint_member,
+    part_key,
     session_key,
     subject_key,
+    views_key,
 )
 from bridge.domain.records import (
-    EMPTY_SESSION,
+    EMPTY,
     EMPTY_SUBJECT,
-    EMPTY_WATCHERS,
     SCHEMA,
     SCHEMA_FIELD,
+    Media,
     Record,
     Sent,
     Session,
     Subject,
+    Views,
     Watchers,
 )
 from bridge.domain.rules import Rules
@@ -37,13 +40,8 @@ ALL_ENDPOINTS = Page("endpoints", "", 1_000_000)
 """The whole index of an organization's endpoints. Long before the limit what it makes is too large to be committed."""
 
 _decode_sent = msgspec.json.Decoder(Sent).decode
-_SUBJECT_DECODER = msgspec.json.Decoder(Subject)
-_DECODERS: dict[str, msgspec.json.Decoder[Subject] | msgspec.json.Decoder[Session] | msgspec.json.Decoder[Watchers]] = {
-    "user": _SUBJECT_DECODER,
-    "participant": _SUBJECT_DECODER,
-    "device": _SUBJECT_DECODER,
-    "session": msgspec.json.Decoder(Session),
-    "watchers": msgspec.json.Decoder(Watchers),
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    noun: msgspec.json.Decoder(type(record)) for noun, record in EMPTY.items()
 }
 
 
@@ -231,7 +229,7 @@ class State:
             if key in self._corrupt:
                 raise CorruptRecord(key, "holds another type: an operator must mend or delete the key")
             if raw is None:
-                empty = EMPTY_SESSION if noun == "session" else EMPTY_WATCHERS if noun == "watchers" else EMPTY_SUBJECT
+                empty = EMPTY[noun]
                 entry = Entry(empty, 0, empty, 0)
             else:
                 record, version = _decode(key, noun, raw)
@@ -272,6 +270,16 @@ class State:
         record: Watchers = self._record(WATCHERS_KEY)
         return record
 
+    def media(self, session: str, participant: str) -> Media:
+        """Return what a participant last reported of its media; the empty record where it reported nothing."""
+        record: Media = self._record(part_key("media", session, participant))
+        return record
+
+    def views(self, session: str) -> Views:
+        """Return how far a session's participants agree on the number of connections."""
+        record: Views = self._record(views_key(session))
+        return record
+
     def require(self, keys: list[str], owners: Iterable[str] = ()) -> None:
         """Ask for many records and endpoint owners at once, so that they come in one wave.
 
@@ -288,7 +296,7 @@ class State:
         record = self._record(key)
         if isinstance(record, Subject) and record.watchers:
             record = msgspec.structs.replace(record, watchers={})
-        return record not in (EMPTY_SUBJECT, EMPTY_SESSION, EMPTY_WATCHERS)
+        return bool(record != EMPTY[key.partition(":")[0]])
 
     def version(self, key: str) -> int:
         """Return a record's present version; for an absent one the version that it would start with."""

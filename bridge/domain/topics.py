@@ -39,6 +39,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "participant_status": ("id",),
     "device_status": ("id",),
     "session": ("session",),
+    "media": ("session", "participant"),
+    "client_media": ("user", "session"),
     "keepalive": ("endpoint",),
     "rpc": ("method",),
     "client_rpc": ("user", "method"),
