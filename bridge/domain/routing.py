@@ -105,8 +105,8 @@ def _session(emission: Emission, subject: Subject, state: State, targets: _Targe
 
 
 def _organization(emission: Emission, _: Subject, state: State, targets: _Targets) -> None:
-    is_of_endpoint = emission.subject is None and emission.members is None and emission.session is None
-    if not is_of_endpoint:  # that one answers a single, unknown endpoint
+    if (emission.subject, emission.members, emission.session) != (None, None, None):
+        # else it answers a single, unknown endpoint
         targets.update(state.endpoints())
 
 
