@@ -235,6 +235,7 @@ async def _serve(
         intake=Intake(built.inputs, built.endpoint_topics, built.rules, limits, lambda: secrets.token_urlsafe(12)),
         router=built.router,
         rules=built.rules,
+        registry_topics=built.registry_topics,
         reporter=Reporter(session, _own_topic(settings, settings.topics.rejected)),
         default_organization=settings.default_organization,
         instance=instance,

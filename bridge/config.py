@@ -18,10 +18,12 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from bridge.domain.registry_topics import RegistryTopics
 from bridge.domain.routes import RouteEntry, routes
 from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
+from bridge.domain.values import KINDS, Kind
 from bridge.errors import ConfigError
 from bridge.settings import SECRET, Route, Settings
 
@@ -66,6 +68,7 @@ class Rooms(NamedTuple):
     endpoint_topics: EndpointTopics
     router: Router
     rules: Rules
+    registry_topics: RegistryTopics | None
 
 
 class _Given(NamedTuple):
@@ -125,7 +128,12 @@ def rooms(settings: Settings) -> Rooms:
     inputs = InputTopics(topics.model_dump(), settings.prefix, settings.default_organization)
     endpoint_topics = EndpointTopics(topics.endpoint, topics.replies, topics.client_replies, settings.prefix)
     table = routes(map(_route_entry, settings.routes), rules.reminder_event)
-    return Rooms(inputs, endpoint_topics, Router(table, endpoint_topics, rules.reminder_event), rules)
+    registry_topics = None
+    if settings.registry_topics:
+        templates: dict[Kind, str] = {kind: getattr(topics, f"registry_{kind}") for kind in KINDS}
+        registry_topics = RegistryTopics(templates, settings.prefix, settings.default_organization)
+    router = Router(table, endpoint_topics, rules.reminder_event)
+    return Rooms(inputs, endpoint_topics, router, rules, registry_topics)
 
 
 def _route_entry(route: Route) -> RouteEntry:

@@ -38,8 +38,12 @@ class Sweep(NamedTuple):
     """More records are due than one batch takes: go on after what has arrived meanwhile."""
 
 
+class Walk(NamedTuple):
+    """More registry topics are to be written: go on after what has arrived meanwhile."""
+
+
 Arrival = tuple[mqtt5.PublishPacket, Receipt | None]
-Mark = Connected | Confirmed | Sweep
+Mark = Connected | Confirmed | Sweep | Walk
 
 
 class Inbox:
@@ -138,7 +142,7 @@ class Inbox:
         taken: list[Arrival] = []
         while arrivals and len(taken) < limit:
             head = arrivals[0]
-            if isinstance(head, Connected | Confirmed | Sweep):
+            if isinstance(head, Mark):
                 if not taken:
                     arrivals.popleft()
                     return head

@@ -22,12 +22,13 @@ from bridge.domain.commands import Command, Expire, Reject, Unfile
 from bridge.domain.intake import Intake
 from bridge.domain.journal import JournalEntry, copies, encode_entry
 from bridge.domain.records import is_record_key
+from bridge.domain.registry_topics import RegistryTopics
 from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.state import State
-from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corrupt, Moment, Receipt, Want
+from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corrupt, Moment, Output, Receipt, Want
 from bridge.errors import Refusal, RegistryUnavailable
-from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Sweep, input_of
+from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Sweep, Walk, input_of
 from bridge.meters import Meters
 from bridge.outcomes import Outcomes
 from bridge.ports import Broker, Registry
@@ -63,6 +64,7 @@ class Line:
         intake: decodes.
         router: addresses.
         rules: the configuration's numbers.
+        registry_topics: shows the records to subscribers; None where none does.
         reporter: tells of rejections.
         default_organization: to whom an input is counted that names no organization.
         instance: unique to this process, of letters and digits; makes event ids and batch tokens unique.
@@ -84,6 +86,7 @@ class Line:
         intake: Intake,
         router: Router,
         rules: Rules,
+        registry_topics: RegistryTopics | None,
         reporter: Reporter,
         default_organization: str,
         instance: str,
@@ -98,6 +101,7 @@ class Line:
         self._intake = intake
         self._router = router
         self._rules = rules
+        self._registry_topics = registry_topics
         self._reporter = reporter
         self._default_organization = default_organization
         self._instance = instance
@@ -113,6 +117,7 @@ class Line:
         self._told_ms: dict[str, int] = {}
         self._corrupt: set[tuple[str, str]] = set()
         self._owed: list[tuple[str, str, JournalEntry]] = []
+        self._walked: str | None = None  # how far the walk over all registry topics is; None: it is over
         self._is_stopping = False
         self._swept_ms = 0
         self.is_redis_away = False
@@ -146,6 +151,8 @@ class Line:
                 elif isinstance(taken, Sweep):
                     self._is_sweeping = False
                     await self._sweep()
+                elif isinstance(taken, Walk):
+                    await self._walk()
                 elif taken:
                     self._meters.batch_inputs.observe(len(taken))
                     self._meters.wait.observe(self._inbox.waited_seconds)
@@ -172,6 +179,11 @@ class Line:
     # Marks.
 
     async def _connected(self, mark: Connected) -> None:
+        if self._registry_topics is not None and (self._epoch is None or not mark.session_present):
+            # Records may have changed while no bridge showed them, or the broker has lost what it kept.
+            if self._walked is None:
+                self._inbox.put(Walk())
+            self._walked = ""
         epoch = self._epoch or await self._insist(lambda: self._registry.recall("session_epoch"))
         if epoch is None or not mark.session_present:
             epoch = self._new_epoch()
@@ -187,9 +199,32 @@ class Line:
         for organization, entry_id, entry in owed:
             inputs = self._settlement.recovered(entry.inputs if entry.session_epoch == epoch else ())
             group = self._settlement.group(organization, entry_id, inputs)
-            again = copies(entry_id, entry, now_ms)
+            again = copies(entry_id, entry, now_ms) + await self._show(organization, entry.shown)
             self._counts["redelivered"] += len(again)
             self._broker.publish(again, group.settled)
+
+    async def _show(self, organization: str, keys: list[str]) -> list[Output]:
+        """Return what the registry topics of these subjects are to show now."""
+        if self._registry_topics is None or not keys:
+            return []
+        loading = await self._insist(lambda: self._registry.load({organization: Want(keys)}))
+        state = self._state(organization, loading.moment)
+        state.add(loading.organizations[organization], {})
+        return self._registry_topics.outputs(state, keys)
+
+    async def _walk(self) -> None:
+        """Write some more of all registry topics."""
+        cursor, found = await self._insist(lambda: self._registry.walk(self._walked or ""))
+        keys: dict[str, list[str]] = {}
+        for organization, key in found:
+            keys.setdefault(organization, []).append(key)
+        for organization in keys:
+            outputs = await self._show(organization, keys[organization])
+            self._counts["published"] += len(outputs)
+            self._broker.publish(outputs, self._settlement.group(organization, None, []).settled)
+        self._walked = cursor or None
+        if cursor:
+            self._inbox.put(Walk())
 
     async def _forget_settled(self, mark: Confirmed) -> None:
         entries = self._settlement.confirmed(mark.connection, mark.acknowledged)
@@ -303,8 +338,10 @@ class Line:
         commit = commit_of(state, f"{self._instance}:{self._commits}")
         entry: str | None = None
         journaled = part.journaled()
-        if journaled or identities:
-            commit.journal = encode_entry(JournalEntry(self._epoch or "", identities, journaled))
+        topics = self._registry_topics
+        shown = topics.changed(state) if topics is not None else []
+        if journaled or identities or shown:
+            commit.journal = encode_entry(JournalEntry(self._epoch or "", identities, journaled, shown))
         if commit.journal or commit.writes or commit.members or commit.deadlines or commit.floor:
             done: CommitAnswer = Corrupt("")
             if len(commit.journal or b"") <= MAXIMUM_JOURNAL_BYTES:
@@ -318,6 +355,8 @@ class Line:
                     return items_of(part.work)  # known now: only the commands that need this record are rejected
                 return await self._bisect(part, done)
             entry = done.entry
+        if topics is not None:
+            part.outputs += topics.outputs(state, shown)
         part.hold_rest(inputs)
         self._deliver(part, state, inputs, entry)
         unfinished = dict.fromkeys((*state.unfinished, *part.unfinished))

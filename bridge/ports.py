@@ -46,6 +46,17 @@ class Registry(Protocol):
         was renewed before the pause lies before ``resumed_ms``.
         """
 
+    async def walk(self, cursor: str) -> tuple[str, list[tuple[str, str]]]:
+        """One step of a walk over the subjects' records of all organizations.
+
+        Args:
+            cursor: empty to begin, then what the step before returned.
+
+        Returns:
+            The cursor of the next step, empty at the end, and some (organization, key). Who is there from the walk's
+            beginning to its end comes at least once.
+        """
+
     async def journal(self) -> list[tuple[str, str, str, bytes]]:
         """Every journal entry of every organization: (organization, entry id, bridge, bytes).
 

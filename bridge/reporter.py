@@ -1,4 +1,4 @@
-"""Tells of rejected inputs on ``bridge/<name>/rejected``: at most ten a second, the rest counted only."""
+"""Tells of rejected inputs on ``bridge/<name>/rejected``: at most ten a second, and how many were left out."""
 
 import msgspec
 
@@ -12,16 +12,20 @@ MAXIMUM_TOPIC = 1_024
 
 
 class Reporter:
-    """Publishes rejections to ``topic``, at QoS 0: they are a help to people, and nothing waits for them."""
+    """Publishes rejections to ``topic``, at QoS 0: they are a help to people, and nothing waits for them.
+
+    The line counts every one of them, told or not.
+    """
 
     def __init__(self, broker: Broker, topic: str) -> None:
         self._broker = broker
         self._topic = topic
         self._second = 0
         self._told = 0
+        self._omitted = 0
 
     def report(self, source: tuple[str, int], refusal: Refusal, now_ms: int) -> None:
-        """Publish one rejection, unless this second has had its share.
+        """Publish one rejection, unless this second has had its share; the next one then says how many were omitted.
 
         Args:
             source: topic and payload size in bytes.
@@ -31,14 +35,18 @@ class Reporter:
         second = now_ms // 1000
         if second != self._second:
             self._second, self._told = second, 0
-        self._told += 1
-        if self._told > PER_SECOND:
+        if self._told == PER_SECOND:
+            self._omitted += 1
             return
+        self._told += 1
         topic, size_bytes = source
-        report = {
+        report: dict[str, object] = {
             "topic": topic[:MAXIMUM_TOPIC],
             "reason": str(refusal),
             "receivedAt": iso_ms(now_ms),
             "sizeBytes": size_bytes,
         }
+        if self._omitted:
+            report["omitted"] = self._omitted
+            self._omitted = 0
         self._broker.publish([Output(self._topic, msgspec.json.encode(report), qos=0)], lambda _: None)

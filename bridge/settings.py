@@ -5,7 +5,7 @@ The descriptions are the documentation: ``config/bridge.toml`` is printed from t
 
 import re
 import socket
-from itertools import combinations
+from itertools import combinations, zip_longest
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -44,6 +44,18 @@ def _levels(text: str) -> list[str]:
         if ("{" in level or "}" in level) and not PLACEHOLDER.fullmatch(level):
             raise ValueError(f"has {level!r}: a placeholder stands for a whole level; put it between slashes")
     return levels
+
+
+def _meet(one: str, other: str) -> bool:
+    """Tell whether a topic may fit both templates; one that ends with a slash is fit by all that lies under it."""
+    for level, other_level in zip_longest(one.split("/"), other.split("/")):
+        if level is None or other_level is None:
+            return False
+        if not level or not other_level:
+            return True
+        if level != other_level and "{" not in level + other_level:
+            return False
+    return True
 
 
 class _Section(BaseModel):
@@ -169,6 +181,11 @@ class Topics(_Section):
         description="Out: events to an endpoint. May name {user} too, for brokers whose access rules know user names "
         "only: user/{user}/{endpoint}.",
     )
+    registry_user: str = Field("registry/users/{id}", description="Out, retained: presence record of a user.")
+    registry_participant: str = Field(
+        "registry/participants/{id}", description="Out, retained: presence record of a participant."
+    )
+    registry_device: str = Field("registry/devices/{id}", description="Out, retained: presence record of a device.")
     state: str = Field("bridge/{name}/state", description="Out, retained: online, and offline as the bridge's will.")
     rejected: str = Field("bridge/{name}/rejected", description="Out: which input was not taken and why.")
     replies: str = Field(
@@ -195,13 +212,10 @@ class Topics(_Section):
         return text
 
     @model_validator(mode="after")
-    def _inputs_differ(self) -> Self:
-        fields = type(self).model_fields
-        inputs = [name for name in fields if str(fields[name].description).startswith("In:")]
-        levels = {name: getattr(self, name).split("/") for name in inputs}
-        for one, other in combinations(inputs, 2):
-            pairs = zip(levels[one], levels[other], strict=False)
-            if len(levels[one]) == len(levels[other]) and all(a == b or "{" in a + b for a, b in pairs):
+    def _are_told_apart(self) -> Self:
+        templates = self.model_dump().items()
+        for (one, first), (other, second) in combinations(templates, 2):
+            if _meet(first, second):
                 raise ValueError(f"{one} and {other} match the same topics; make one level of them differ")
         return self
 
@@ -345,6 +359,11 @@ class Settings(_Section):
         description="Which event goes to whom and how, where the default does not fit (docs/protocol.md, Routes). As "
         'tables below the sections: [[routes]] event = "DeviceStatusChangedEvent", audience = ["watchers"], qos = 0, '
         "expiry_seconds = 60.",
+    )
+    registry_topics: bool = Field(
+        False,
+        description="Whether the presence of each subject stands on a retained topic of its own (topics.registry_user "
+        "and so on), for dashboards and for whoever comes later.",
     )
     mqtt: Mqtt = Mqtt()
     redis: Redis = Redis()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from bridge.domain.values import (
+    KINDS,
     SENT_SECONDS,
     Claim,
     Commit,
@@ -24,6 +25,7 @@ from bridge.errors import LeaseLost
 
 FIRST_CLOCK_MS = 1000
 CLOCK_AHEAD_MS = 2000
+WALK_STEP = 3  # so that a few records make a walk of several steps
 _RECORD = re.compile(rb"\d+:\d+:")
 
 
@@ -136,6 +138,18 @@ class MemoryRegistry:
             self.clock_ms = FIRST_CLOCK_MS
         self.tick_ms = self.now_ms
         return self.clock_ms
+
+    async def walk(self, cursor: str) -> tuple[str, list[tuple[str, str]]]:
+        """One step of a walk over the subjects' records."""
+        found = [
+            (organization, key)
+            for organization, values in sorted(self.organizations.items())
+            for key, value in sorted(values.items())
+            if isinstance(value, bytes) and key.partition(":")[0] in KINDS
+        ]
+        start = int(cursor or 0)
+        end = start + WALK_STEP
+        return (str(end) if end < len(found) else "", found[start:end])
 
     async def journal(self) -> list[tuple[str, str, str, bytes]]:
         """Every journal entry: (organization, entry id, bridge, bytes)."""

@@ -17,6 +17,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from bridge.domain.values import (
+    KINDS,
     SENT_SECONDS,
     Claim,
     Commit,
@@ -39,6 +40,7 @@ _Command = tuple[str | int | bytes, ...]
 _pack = cast("Callable[[_Command], bytes]", hiredis.pack_command)
 
 CHUNK = 1000  # keys in one command, so that no command holds Redis for long
+WALK_STEP = 200  # keys of any kind that one step of a walk looks at
 JOURNAL_CHUNK = 100  # journal entries in one answer; one may hold a whole batch's outputs
 CLOCK_AHEAD_MS = 2000  # how far a moment's clock runs on after the last tick; tick.lua knows it, too
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5  # between attempts on a lost connection
@@ -206,6 +208,19 @@ class RedisRegistry:
         """Move the registry clock on and return it; see `bridge.ports.Registry.tick`."""
         [clock_ms] = await self._ask(self._tick.call([self._global("clock")], []))
         return int(clock_ms)
+
+    async def walk(self, cursor: str) -> tuple[str, list[tuple[str, str]]]:
+        """One step of a walk over the subjects' records; see `bridge.ports.Registry.walk`."""
+        pattern = f"{self._prefix}:{{*}}:*"
+        [[following, names]] = await self._ask(
+            ("SCAN", cursor or 0, "MATCH", pattern, "COUNT", WALK_STEP, "TYPE", "string")
+        )
+        found = []
+        for name in map(_text, names):
+            organization, _, key = name.removeprefix(f"{self._prefix}:{{").partition("}:")
+            if key.partition(":")[0] in KINDS:
+                found.append((organization, key))
+        return "" if following == b"0" else following.decode(), found
 
     async def journal(self) -> list[tuple[str, str, str, bytes]]:
         """Every journal entry: (organization, entry id, bridge, bytes)."""

@@ -16,11 +16,13 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
         session_epoch: the MQTT session in which the inputs came; packet ids mean nothing in another.
         inputs: (packet id, digest of topic and payload) of each input whose effect the commit holds.
         outputs: the messages to publish, in order.
+        shown: keys of the subjects whose registry topics are to show them anew.
     """
 
     session_epoch: str
     inputs: list[tuple[int, int]]
     outputs: list[Output]
+    shown: list[str] = []
 
 
 def copies(entry_id: str, entry: JournalEntry, now_ms: int) -> list[Output]:

@@ -298,6 +298,35 @@ class TestDeadlines:
         assert await registry.due(10) == [(ORG, "user:cay")]
 
 
+class TestWalk:
+    async def walked(self, registry: Registry) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        cursor = ""
+        for _ in range(1000):
+            cursor, some = await registry.walk(cursor)
+            found += some
+            if not cursor:
+                return found
+        raise AssertionError("the walk has no end")
+
+    async def test_nobody_is_there_at_first(self, registry: Registry) -> None:
+        assert await registry.walk("") == ("", [])
+
+    async def test_it_comes_by_every_subject_of_every_organization_and_by_nothing_else(
+        self, subject: Subject, registry: Registry
+    ) -> None:
+        ids = [f"user:{number}" for number in range(500)]
+        await registry.commit(commit("1", *map(created, (*ids, "session:s", "watchers", "device:a%3Ab")), journal=b"x"))
+        members = {"online:user": {"ann": True}, "endpoints": {"e user:ann": True}}
+        await registry.commit(
+            commit("1", created("participant:p"), organization="acme", members=members, deadlines={"participant:p": 5})
+        )
+        await registry.claim([Claim("user:x", None, Owner(ORG, "user", "ann", 1))])
+        subject.spoil(ORG, "user:spoilt")
+        found = set(await self.walked(registry)) - {(ORG, "user:spoilt")}
+        assert found == {*((ORG, key) for key in (*ids, "device:a%3Ab")), ("acme", "participant:p")}
+
+
 class TestJournal:
     async def test_entries_in_order_until_settled(self, registry: Registry) -> None:
         ids = []

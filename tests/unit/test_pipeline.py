@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from bridge import pipeline
-from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
+from bridge.adapters.memory import MemoryRegistry, Ranks
 from bridge.domain.inputs import Input
 from bridge.domain.intake import Decoded
 from bridge.domain.journal import decode_entry
@@ -255,13 +255,7 @@ def crashed() -> tuple[World, World]:
     world.tick()
     world.broker.settles = False
     world.say("presence/users/ann", "online", packet_id=7)
-    owed = [
-        (organization, entry, decode_entry(batch))
-        for organization, values in world.registry.organizations.items()
-        if isinstance(journal := values.get("journal"), Journal)
-        for entry, (_, batch) in journal.items()
-    ]
-    return world, world.restarted(owed=owed, settles=False)
+    return world, world.restarted(owed=world.owed, settles=False)
 
 
 def test_what_an_ended_bridge_owed_is_sent_again_and_marked() -> None:
@@ -273,8 +267,7 @@ def test_what_an_ended_bridge_owed_is_sent_again_and_marked() -> None:
 
 def test_what_expired_while_no_bridge_ran_is_not_sent_again_and_its_entry_goes() -> None:
     before, _ = crashed()
-    [(entry_id, (_, batch))] = before.journal().items()
-    entry = decode_entry(batch)
+    [(_, entry_id, entry)] = before.owed
     outputs = [replace(output, expiry_seconds=30) for output in entry.outputs]
     owed = [("default", entry_id, replace(entry, outputs=outputs))]
     before.registry.now_ms += 20_000
@@ -311,7 +304,7 @@ def test_after_recovery_an_input_that_is_not_redelivered_was_acknowledged() -> N
 
 def test_a_journal_of_a_lost_session_is_sent_but_holds_no_packet_ids() -> None:
     before, _ = crashed()
-    owed = [("default", entry, decode_entry(batch)) for entry, (_, batch) in before.journal().items()]
+    owed = before.owed
     world = World(registry=before.registry, instance="i3", settles=True)
     world.line.owe(owed)
     world.connect(session_present=False)

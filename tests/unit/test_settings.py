@@ -45,10 +45,32 @@ def test_the_endpoint_template_may_name_the_user(template: str) -> None:
     assert Settings.model_validate({"topics": {"endpoint": template}}).topics.endpoint == template
 
 
-def test_inputs_must_not_match_the_same_topics() -> None:
-    assert "user and participant match the same topics" in refused(topics={"participant": "presence/users/{id}"})
-    assert "match the same topics" in refused(topics={"device": "presence/{id}/users"})
-    Settings.model_validate({"topics": {"device": "things/{id}"}})
+@pytest.mark.parametrize(
+    ("templates", "pair"),
+    [
+        ({"participant": "presence/users/{id}"}, "user and participant"),
+        ({"device": "presence/{id}/users"}, "user and device"),
+        ({"registry_device": "registry/users/{id}"}, "registry_user and registry_device"),
+        # The bridge would take its own outputs for inputs.
+        ({"endpoint": "presence/{user}/{endpoint}"}, "user and endpoint"),
+        ({"registry_user": "presence/users/{id}"}, "user and registry_user"),
+        # A caller could let the bridge publish there.
+        ({"replies": "presence/"}, "user and replies"),
+        ({"endpoint": "replies/{endpoint}"}, "endpoint and replies"),
+        ({"client_replies": "registry/{user}/"}, "registry_user and client_replies"),
+        ({"replies": "rpc/"}, "rpc and replies"),
+    ],
+)
+def test_no_topic_may_fit_two_templates(templates: dict[str, str], pair: str) -> None:
+    assert f"{pair} match the same topics; make one level of them differ" in refused(topics=templates)
+
+
+@pytest.mark.parametrize(
+    "templates",
+    [{"device": "things/{id}"}, {"replies": "rpc/answers/to/"}, {"endpoint": "users/endpoints/{endpoint}/x"}],
+)
+def test_templates_of_other_lengths_or_levels_are_told_apart(templates: dict[str, str]) -> None:
+    Settings.model_validate({"topics": templates})
 
 
 @pytest.mark.parametrize("prefix", ["", "{organization}/", "a/{organization}/b/", "site/"])

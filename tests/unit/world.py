@@ -12,11 +12,13 @@ import mqtt5
 
 from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
 from bridge.domain.intake import Intake, Limits
+from bridge.domain.journal import JournalEntry, decode_entry
+from bridge.domain.registry_topics import RegistryTopics
 from bridge.domain.routes import RouteEntry, routes
 from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
-from bridge.domain.values import Output, Receipt
+from bridge.domain.values import KINDS, Kind, Output, Receipt
 from bridge.inbox import Inbox
 from bridge.meters import Meters
 from bridge.outcomes import Outcomes
@@ -26,6 +28,7 @@ from bridge.settlement import Settlement
 
 REJECTED = "bridge/test/rejected"
 REPLIES = "replies/test"
+REGISTRY: dict[Kind, str] = {kind: f"registry/{kind}s/{{id}}" for kind in KINDS}
 
 
 class Message(NamedTuple):
@@ -130,6 +133,7 @@ class World:
         prefix: str = "",
         overrides: Iterable[RouteEntry] = (),
         endpoint_topic: str = "users/endpoints/{endpoint}",
+        registry_topics: bool = False,
         registry: MemoryRegistry | None = None,
         settles: bool = True,
         instance: str = "i1",
@@ -166,6 +170,7 @@ class World:
             ),
             router=Router(routes(overrides, self.rules.reminder_event), endpoint_topics, self.rules.reminder_event),
             rules=self.rules,
+            registry_topics=RegistryTopics(REGISTRY, prefix, "default") if registry_topics else None,
             reporter=Reporter(self.broker, REJECTED),
             default_organization="default",
             instance=instance,
@@ -322,6 +327,21 @@ class World:
     def journal(self, organization: str = "default") -> dict[str, tuple[str, bytes]]:
         found = self.registry.organizations.get(organization, {}).get("journal")
         return dict(found) if isinstance(found, Journal) else {}
+
+    @property
+    def retained(self) -> dict[str, bytes]:
+        """What a broker would hand to whoever subscribes now: topic -> payload."""
+        kept = {output.topic: output.payload for output in self.broker.outputs if output.retain}
+        return {topic: payload for topic, payload in kept.items() if payload}
+
+    @property
+    def owed(self) -> list[tuple[str, str, JournalEntry]]:
+        """What recovery would find in the journal."""
+        return [
+            (organization, entry, decode_entry(batch))
+            for organization in self.registry.organizations
+            for entry, (_, batch) in self.journal(organization).items()
+        ]
 
     @property
     def all_acknowledged(self) -> bool:
