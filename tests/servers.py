@@ -144,7 +144,7 @@ class RedisServer(Server):
         self.name = flavour
         self._program = redis_program(flavour)
         self._fsync = fsync
-        self._options = options
+        self.options = options
 
     @property
     def url(self) -> str:
@@ -155,7 +155,7 @@ class RedisServer(Server):
         """The program and its arguments: nothing but loopback, nothing kept but the append-only file."""
         fixed = f"--port {self.port} --bind 127.0.0.1 --save --appendonly yes --appendfsync {self._fsync}".split()
         fixed.insert(fixed.index("--save") + 1, "")
-        return [self._program, *fixed, "--dir", str(self.directory.resolve()), *self._options]
+        return [self._program, *fixed, "--dir", str(self.directory.resolve()), *self.options]
 
     def ready(self) -> bool:
         """Whether it answers PING and has loaded its data."""

@@ -1,21 +1,27 @@
-"""The registry in Redis: one connection, one pipelined trip per load, one script per commit.
+"""The registry in Redis: one pipelined trip per load, one script per commit.
 
-Redis (>= 7.0) or Valkey (>= 7.2) through redis-py's connection (URLs, TLS, authentication, RESP) and hiredis' packer.
 Keys of an organization share the hash tag ``{organization}``; every key is listed in the design, section 6.
 A key of the wrong Redis type reads as absent or empty, and the commit that would touch it answers `Corrupt`.
 """
 
-import asyncio
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import ssl
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import hiredis
 import msgspec
-from redis.asyncio import ConnectionPool
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import ResponseError
 
+from bridge.adapters.redis_connection import (
+    REMEDIES,
+    Command,
+    RedisConnection,
+    RequestTooLarge,
+    Script,
+    Unfit,
+    code,
+    reason,
+)
 from bridge.domain.values import (
     KINDS,
     SENT_SECONDS,
@@ -36,95 +42,66 @@ from bridge.domain.values import (
 )
 from bridge.errors import ConfigError, LeaseLost, RegistryUnavailable
 
-_Command = tuple[str | int | bytes, ...]
-_pack = cast("Callable[[_Command], bytes]", hiredis.pack_command)
-
 CHUNK = 1000  # keys in one command, so that no command holds Redis for long
 WALK_STEP = 200  # keys of any kind that one step of a walk looks at
 JOURNAL_CHUNK = 100  # journal entries in one answer; one may hold a whole batch's outputs
+SCRIPTS = ("commit", "claim", "tick", "lease", "fence")
 CLOCK_AHEAD_MS = 2000  # how far a moment's clock runs on after the last tick; tick.lua knows it, too
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5  # between attempts on a lost connection
-OLDEST_SERVER = (7, 0)
-CLIENT_NAME = "endpoint-bridge"  # in CLIENT LIST
-
-REMEDIES = {
-    "LOADING": "it is loading its data: wait",
-    "READONLY": "it is a replica: point redis.url at the primary",
-    "OOM": "its memory is full: raise its maxmemory or delete what else it stores",
-    "BUSY": "another client's script runs too long: SCRIPT KILL ends it",
-    "MISCONF": "it cannot save to disk: free its disk or mend its rights",
-    "CLUSTERDOWN": "its cluster is down: see CLUSTER INFO",
-    "NOREPLICAS": "too few replicas follow it: bring them back, or lower its min-replicas-to-write",
-    "MASTERDOWN": "its link to the primary is down: point redis.url at the primary",
-    "MOVED": "the key lives on another cluster node: clusters are not supported",
-    "NOAUTH": "it asks for a password: set it in redis.url",
-    "WRONGPASS": "user or password are wrong: correct redis.url",
-    "NOPERM": "this user lacks rights: grant it the commands, scripts and keys of the key prefix",
-    "WRONGTYPE": "another program's data may lie under the same key prefix: set redis.key_prefix",
-}
 
 
 class RedisRegistry:
     """`bridge.ports.Registry` on one Redis connection; see there for what each method means.
 
-    One trip is on its way at a time. A lost connection is opened again and asked again at once; a commit goes on asking
-    until ``timeout_seconds`` have passed. What Redis refuses becomes `RegistryUnavailable`, naming the remedy.
+    A lost connection is opened again and asked again at once; a commit goes on asking until ``timeout_seconds`` have
+    passed. What Redis refuses becomes `RegistryUnavailable`, naming the remedy.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
         key_prefix: first part of every key.
         bridge: ``<name>/<instance>``, owner of batch tokens and journal entries.
-        timeout_seconds: longest wait for one method's answer.
+        timeout_seconds: longest wait for one trip's answer.
+        tls: for ``rediss://``; None: the authorities of the system are trusted and no certificate is shown.
 
     Raises:
         ConfigError: the URL cannot be read.
     """
 
-    def __init__(self, url: str, *, key_prefix: str = "eb", bridge: str, timeout_seconds: float = 5) -> None:
-        try:
-            pool: Any = ConnectionPool.from_url(
-                url, protocol=2, socket_timeout=None, socket_connect_timeout=timeout_seconds, client_name=CLIENT_NAME
-            )
-            self._connection = pool.make_connection()
-        except (ValueError, TypeError):  # their text may quote a part of the password
-            raise ConfigError(
-                "redis.url cannot be read; the form is redis://user:password@host:port/database"
-            ) from None
+    def __init__(
+        self,
+        url: str,
+        *,
+        key_prefix: str = "eb",
+        bridge: str,
+        timeout_seconds: float = 5,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        scripts = [Script(Path(__file__).parent / "lua" / f"{name}.lua") for name in SCRIPTS]
+        self._commit, self._claim, self._tick, self._lease, self._fence = scripts
+        self._redis = RedisConnection(url, timeout_seconds=timeout_seconds, scripts=scripts, tls=tls)
         self._prefix = key_prefix
         self._bridge = bridge
-        self._timeout_seconds = timeout_seconds
-        self._lock = asyncio.Lock()
         self._epoch = 0
-        self._commit, self._claim, self._tick = (_Script(name) for name in ("commit", "claim", "tick"))
-        self._lease, self._fence = _Script("lease"), _Script("fence")
 
     async def open(self) -> None:
-        """Connect, check the server and register the scripts.
+        """Connect, check the server and load the scripts.
 
         Raises:
-            RegistryUnavailable: it does not answer; a retry helps.
-            ConfigError: the server is too old, or may evict records.
+            RegistryUnavailable: it does not answer, or takes nothing now; a retry helps.
+            ConfigError: the server is too old, may evict records or is part of a cluster. Should it become so later,
+                every method raises RegistryUnavailable with the same words until it is mended.
         """
-        _, info = await self._ask(("PING",), ("INFO",))
-        facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        version = facts.get("redis_version", "0.0")
-        if tuple(map(int, version.split(".")[:2])) < OLDEST_SERVER:
-            raise ConfigError(f"redis.url: the server is version {version}; use Redis 7.0, Valkey 7.2 or later")
-        policy = facts.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise ConfigError(
-                f"redis.url: the server's maxmemory-policy is {policy}, so it may delete records when memory is short; "
-                "set maxmemory-policy noeviction in its configuration"
-            )
-        await self._ask(*self._scripts())
+        try:
+            await self._redis.open()
+        except Unfit as error:
+            raise ConfigError(str(error)) from None
 
     async def close(self) -> None:
         """End the connection. A later call would open it again."""
-        await self._connection.disconnect(nowait=True)
+        await self._redis.close()
 
     async def load(self, wants: Mapping[str, Want], owners: Collection[str] = ()) -> Loading:
         """Read the moment, the wants and the owners in one trip; see `bridge.ports.Registry.load`."""
-        commands: list[_Command] = [("TIME",), ("HMGET", self._global("clock"), "clock_ms", "tick_ms", "resumed_ms")]
+        commands: list[Command] = [("TIME",), ("HMGET", self._global("clock"), "clock_ms", "tick_ms", "resumed_ms")]
         for organization, want in wants.items():
             prefix = self._of(organization)
             commands.append(("HGET", prefix + "bridges", "floor"))
@@ -146,15 +123,16 @@ class RedisRegistry:
         prefix = self._of(commit.organization)
         keys, arguments = self._arguments(commit)
         try:
-            _, (status, detail) = await self._ask(
+            replies = await self._redis.ask(
                 ("SADD", self._global("organizations"), commit.organization),
                 self._commit.call([prefix + key for key in keys], arguments),
                 patient=True,
             )
-        except RegistryUnavailable as error:
-            if isinstance(error.__cause__, ResponseError) and _code(error.__cause__) not in REMEDIES:
-                return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
-            raise
+        except RequestTooLarge:
+            return Corrupt("")
+        if isinstance(replies[1], ResponseError) and code(replies[1]) not in REMEDIES:
+            return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
+        _, (status, detail) = _granted(replies)
         if status == b"fenced":
             raise LeaseLost("another bridge has taken over: nothing was written")
         if status == b"committed":
@@ -270,10 +248,6 @@ class RedisRegistry:
     def _owner(self, endpoint: str) -> str:
         return f"{self._prefix}:endpoint-owner:{endpoint.translate(_ENCODED)}"
 
-    def _scripts(self) -> list[_Command]:
-        scripts = (self._commit, self._claim, self._tick, self._lease, self._fence)
-        return [("SCRIPT", "LOAD", script.text) for script in scripts]
-
     def _arguments(self, commit: Commit) -> tuple[list[str], list[str | int | bytes]]:
         """KEYS (relative) and ARGV of commit.lua."""
         writes, checks, members, deadlines = commit.writes, commit.checks, commit.members, commit.deadlines
@@ -313,71 +287,22 @@ class RedisRegistry:
             clock_ms += min(max(now_ms - tick_ms, 0), CLOCK_AHEAD_MS)
         return Moment(now_ms, clock_ms, resumed_ms)
 
-    async def _ask(self, *commands: _Command, lenient: bool = False, patient: bool = False) -> list[Any]:
-        """Send commands in one trip, again on a new connection where that was lost, and return their replies.
-
-        All commands are safe to repeat. ``lenient``: a key of the wrong type answers None. ``patient``: goes on until
-        the timeout, else a second failure is enough.
-        """
-        if not commands:
-            return []
-        async with self._lock:
-            loop = asyncio.get_running_loop()
-            deadline = loop.time() + self._timeout_seconds
-            pause_seconds = FIRST_PAUSE_SECONDS
-            failures = 0
-            while True:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        replies = await self._trip(commands)
-                    break
-                except (RedisError, OSError) as error:
-                    failures += 1
-                    await self._connection.disconnect(nowait=True)
-                    if loop.time() + pause_seconds > deadline or (failures > 1 and not patient):
-                        raise RegistryUnavailable(_reason(error)) from error
-                await asyncio.sleep(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
-        for number, reply in enumerate(replies):
-            if isinstance(reply, RedisError):
-                if not lenient or _code(reply) != "WRONGTYPE":
-                    raise RegistryUnavailable(_reason(reply)) from reply
-                replies[number] = None
-        return replies
-
-    async def _trip(self, commands: Sequence[_Command]) -> list[Any]:
-        """Send once and read every reply, refusals among them; scripts that Redis forgot are loaded first."""
-        replies = await self._exchange(commands)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
-            await self._exchange(self._scripts())
-            replies = await self._exchange(commands)
-        return replies
-
-    async def _exchange(self, commands: Sequence[_Command]) -> list[Any]:
-        connection = self._connection
-        await connection.send_packed_command([_pack(command) for command in commands], check_health=False)
-        replies: list[Any] = []
-        for _ in commands:
-            try:
-                replies.append(await connection.read_response())
-            except ResponseError as refusal:
-                replies.append(refusal)
-        return replies
+    async def _ask(self, *commands: Command, lenient: bool = False) -> list[Any]:
+        return _granted(await self._redis.ask(*commands), lenient=lenient)
 
 
 _ENCODED = str.maketrans({character: f"%{ord(character):02X}" for character in "%:{}"})
 _owner_decoder = msgspec.json.Decoder(Owner)
 
 
-class _Script:
-    """One file of ``lua/``, called by its SHA-1."""
-
-    def __init__(self, name: str) -> None:
-        self.text = (Path(__file__).parent / "lua" / f"{name}.lua").read_bytes()
-        self._sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
-
-    def call(self, keys: Sequence[str], arguments: Iterable[str | int | bytes]) -> _Command:
-        return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
+def _granted(replies: list[Any], *, lenient: bool = False) -> list[Any]:
+    """Return the replies of commands that must not be refused; ``lenient``: a key of the wrong type answers None."""
+    for number, reply in enumerate(replies):
+        if isinstance(reply, ResponseError):
+            if not lenient or code(reply) != "WRONGTYPE":
+                raise RegistryUnavailable(reason(reply)) from reply
+            replies[number] = None
+    return replies
 
 
 def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -404,16 +329,3 @@ def _owner_text(owner: Owner | None) -> bytes:
 
 def _text(stored: bytes) -> str:
     return stored.decode(errors="replace")  # what others wrote under our keys must not stop a sweep
-
-
-def _code(error: Exception) -> str:
-    return getattr(error, "status_code", None) or str(error).partition(" ")[0]
-
-
-def _reason(error: Exception) -> str:
-    remedy = REMEDIES.get(_code(error))
-    if remedy:
-        return f"Redis refused ({_code(error)}): {remedy}"
-    if isinstance(error, ResponseError):
-        return f"Redis refused: {error}"
-    return f"Redis does not answer: {str(error) or 'no answer in time'}; is it running where redis.url points?"

@@ -12,8 +12,37 @@ from redis import Redis
 
 from bridge.adapters.memory import Bridges, Journal, MemoryRegistry, Ranks
 from bridge.adapters.registry import RedisRegistry
-from bridge.domain.values import Hold
+from bridge.domain.values import Commit, Hold, Want, Write
 from tests.servers import Flavour, RedisServer
+
+ORG = "default"
+
+
+def text(version: int, body: str = "{}") -> bytes:
+    return f"{version}:1:{body}".encode()
+
+
+def first(token: str = "1", **rest: Any) -> Commit:
+    """A commit that takes once: it creates a record."""
+    return Commit(ORG, token, [Write("user:ann", 0, text(5))], journal=b"outputs", **rest)
+
+
+async def stored(registry: RedisRegistry, key: str = "user:ann") -> bytes | None:
+    return (await registry.load({ORG: Want([key])})).organizations[ORG].records[key]
+
+
+@asynccontextmanager
+async def opened(
+    place: RedisServer | str, *, timeout_seconds: float = 5, **options: Any
+) -> AsyncIterator[RedisRegistry]:
+    """A registry on a server or an address."""
+    url = place if isinstance(place, str) else place.url
+    registry = RedisRegistry(url, bridge="test/1", timeout_seconds=timeout_seconds, **options)
+    try:
+        await registry.open()
+        yield registry
+    finally:
+        await registry.close()
 
 
 class OnMemory:
@@ -137,8 +166,14 @@ async def real(request: pytest.FixtureRequest, running: Callable[[Flavour], Redi
         yield found
 
 
+@pytest.fixture
+def own_options() -> tuple[str, ...]:
+    """More options of `own_server`; a test parametrizes them."""
+    return ()
+
+
 @pytest.fixture(params=["redis", "valkey"])
-def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
+def own_server(request: pytest.FixtureRequest, tmp_path: Path, own_options: tuple[str, ...]) -> Iterator[RedisServer]:
     """A server that one test may stop and start."""
-    with RedisServer(tmp_path, request.param) as running:
+    with RedisServer(tmp_path, request.param, options=own_options) as running:
         yield running
