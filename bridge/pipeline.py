@@ -446,20 +446,22 @@ class Line:
     # Redis away: wait, and say so.
 
     async def _insist(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask until Redis answers.
+        """Ask until Redis answers. Each reason why it does not is logged once.
 
         Raises:
             Stopped: the line is to stop.
         """
         low, high = _BACKOFF_SECONDS
+        reasons: set[str] = set()
         while True:
             try:
                 answered = await ask()
             except RegistryUnavailable as error:
                 if self._is_stopping:
                     raise Stopped from None
-                if not self.is_redis_away:
-                    self.is_redis_away = True
+                self.is_redis_away = True
+                if str(error) not in reasons:
+                    reasons.add(str(error))
                     log.error("Redis is away: nothing is acknowledged until it answers.", reason=str(error))
                 await asyncio.sleep(random.uniform(low / 2, low))
                 low = min(low * 2, high)

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import cycle, repeat
 from typing import Any
 
 import pytest
+import structlog
 from msgspec.structs import replace
 
 from bridge import pipeline
@@ -663,11 +665,12 @@ class Away(MemoryRegistry):
         super().__init__()
         self.is_away = False
         self.asked = 0
+        self.reasons: Iterator[str] = repeat("down")
 
     async def load(self, *args: Any) -> Any:
         self.asked += 1
         if self.is_away:
-            raise RegistryUnavailable("down")
+            raise RegistryUnavailable(next(self.reasons))
         return await super().load(*args)
 
 
@@ -682,6 +685,21 @@ async def test_while_redis_is_away_nothing_is_acknowledged_and_then_all_is() -> 
         registry.is_away = False
         await until(lambda: world.all_acknowledged)
         assert world.stored() == {"user:a", "user:b"}
+
+
+async def test_each_reason_why_redis_is_away_is_told_once() -> None:
+    registry = Away()
+    registry.reasons = cycle(("down", "it is back, and a replica", "down"))
+    with structlog.testing.capture_logs() as entries:
+        world = World(registry=registry)
+        async with running(world):
+            registry.is_away = True
+            world.arrive(message("presence/users/a", "online"))
+            await until(lambda: registry.asked >= 4)
+            registry.is_away = False
+            await until(lambda: world.all_acknowledged)
+    told = [entry.get("reason") for entry in entries if "Redis" in entry["event"]]
+    assert told == ["down", "it is back, and a replica", None]
 
 
 async def test_stopping_while_redis_is_away_leaves_the_input_to_come_again() -> None:
