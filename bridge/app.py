@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import structlog
 
-from bridge.adapters.mqtt.session import Session, SessionSettings
+from bridge.adapters.mqtt.session import Session
+from bridge.adapters.mqtt.settings import SessionSettings
 from bridge.adapters.registry import RedisRegistry
 from bridge.config import Rooms, rooms
 from bridge.domain.intake import Intake, Limits
@@ -215,6 +216,8 @@ async def _serve(
             state_topic=_own_topic(settings, settings.topics.state),
             username=mqtt.username or None,
             password=mqtt.password.get_secret_value() or None,
+            tls=built.broker_tls,
+            server_name=mqtt.server_name,
             receive_maximum=mqtt.receive_maximum,
             maximum_packet_bytes=mqtt.maximum_packet_bytes,
             keep_alive_seconds=mqtt.keep_alive_seconds,

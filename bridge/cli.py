@@ -97,7 +97,8 @@ def check_config(config: ConfigOption = None, secrets: SecretsOption = None) -> 
     given = sum(source.kind != "default" for source in sources.values())
     topics = f"under {settings.prefix}" if settings.prefix else "without a prefix"
     typer.echo(
-        f"ok: bridge {settings.name!r}, broker {settings.mqtt.host}:{settings.mqtt.port}, "
+        f"ok: bridge {settings.name!r}, broker {settings.mqtt.host}:{settings.mqtt.port}"
+        f"{' over TLS' if settings.mqtt.tls else ''}, "
         f"topics {topics}, {given} of {len(sources)} settings given"
     )
 

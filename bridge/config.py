@@ -7,9 +7,11 @@ and ``password`` under ``[mqtt]`` in the file. Whatever is wrong in any of them 
 import difflib
 import json
 import re
+import ssl
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import urlsplit
@@ -25,7 +27,8 @@ from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.domain.values import KINDS, Kind
 from bridge.errors import ConfigError
-from bridge.settings import SECRET, Route, Settings
+from bridge.settings import SECRET, Mqtt, Route, Settings
+from bridge.tls import client_context
 
 __all__ = [
     "Rooms",
@@ -62,13 +65,14 @@ class Source(NamedTuple):
 
 
 class Rooms(NamedTuple):
-    """What the configuration alone decides."""
+    """What the configuration alone decides; ``broker_tls`` makes a connection's TLS context, None: no TLS."""
 
     inputs: InputTopics
     endpoint_topics: EndpointTopics
     router: Router
     rules: Rules
     registry_topics: RegistryTopics | None
+    broker_tls: Callable[[], ssl.SSLContext] | None
 
 
 class _Given(NamedTuple):
@@ -133,7 +137,15 @@ def rooms(settings: Settings) -> Rooms:
         templates: dict[Kind, str] = {kind: getattr(topics, f"registry_{kind}") for kind in KINDS}
         registry_topics = RegistryTopics(templates, settings.prefix, settings.default_organization)
     router = Router(table, endpoint_topics, rules.reminder_event)
-    return Rooms(inputs, endpoint_topics, router, rules, registry_topics)
+    return Rooms(inputs, endpoint_topics, router, rules, registry_topics, _broker_tls(settings.mqtt))
+
+
+def _broker_tls(mqtt: Mqtt) -> Callable[[], ssl.SSLContext] | None:
+    if not mqtt.tls:
+        return None
+    make = partial(client_context, "mqtt", mqtt.ca_file, mqtt.certificate_file, mqtt.key_file)
+    make()  # what is wrong with the files shows now
+    return make
 
 
 def _route_entry(route: Route) -> RouteEntry:

@@ -66,10 +66,28 @@ class Mqtt(_Section):
     """How the bridge reaches the broker and what it takes from it."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Host name or address of the MQTT 5 broker.")
-    port: Port = Field(1883, description="TCP port of the broker.")
+    port: Port = Field(1883, description="TCP port of the broker; its TLS listener usually has 8883.")
     username: str = Field("", description="User name at the broker. Empty: anonymous (development only).")
     password: SecretStr = Field(
         SecretStr(""), description="Password at the broker. Better placed in the secrets folder than here."
+    )
+    tls: bool = Field(
+        False, description="Whether to speak TLS, 1.2 or later. Without it the password goes over the network in clear."
+    )
+    ca_file: str = Field(
+        "",
+        description="PEM file of the authorities that may sign the broker's certificate. Empty: those of the system.",
+    )
+    certificate_file: str = Field(
+        "",
+        description="PEM file of the bridge's own certificate, for a broker that asks for one. Read again for each "
+        "connection, like the two others, so that a renewed one needs no restart.",
+    )
+    key_file: str = Field(
+        "", description="PEM file of its private key, not encrypted. Empty: it stands in certificate_file."
+    )
+    server_name: str = Field(
+        "", description="Name that must stand in the broker's certificate. Empty: the host as written above."
     )
     client_id: str = Field(
         "",
@@ -109,6 +127,15 @@ class Mqtt(_Section):
     status_limit_bytes: Bytes = Field(
         16_384, description="Bytes of the largest status document: it is stored and repeated with every event."
     )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        files = [name for name in ("ca_file", "certificate_file", "key_file", "server_name") if getattr(self, name)]
+        if files and not self.tls:
+            raise ValueError(f"{' and '.join(files)} need tls = true; set it, or leave them out")
+        if self.key_file and not self.certificate_file:
+            raise ValueError("key_file needs certificate_file; name the certificate that the key belongs to")
+        return self
 
     @model_validator(mode="after")
     def _limits_fit_a_packet(self) -> Self:

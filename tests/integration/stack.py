@@ -370,13 +370,19 @@ def stack(
     flavour: Any = "redis",
     hears: tuple[str, ...] = ("users/endpoints/+", "bridge/#"),
     durable: bool = False,
+    broker_lines: str = "",
     **settings: str,
 ) -> Iterator[Stack]:
     """A stack of one's own; ``settings`` are names like ``ENDPOINTS__GRACE_SECONDS``.
 
+    ``broker_lines`` go into Mosquitto's configuration, below the listener that everybody but perhaps the bridge uses.
+
     Ends with an error where the bridge's log tells of a bug.
     """
-    with RedisServer(directory / "redis", flavour) as redis, MosquittoServer(directory / "broker") as broker:
+    with (
+        RedisServer(directory / "redis", flavour) as redis,
+        MosquittoServer(directory / "broker", extra=broker_lines) as broker,
+    ):
         world = Client(broker.port, durable=durable)
         try:
             for topic_filter in hears:

@@ -1,105 +1,18 @@
 """The session on a real Mosquitto, with paho as the judge of what arrived."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import uvloop
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from bridge.adapters.mqtt.connection import Publishes
-from bridge.adapters.mqtt.session import Session, SessionSettings
-from bridge.domain.values import Output, Receipt
+from bridge.adapters.mqtt.session import Session
+from bridge.domain.values import Output
+from tests.integration.mqtt import STATE, Judge, Line, judging, running, settings, until
 from tests.servers import MosquittoServer
-
-if TYPE_CHECKING:
-    from mqtt5 import PublishPacket
-
-STATE = "bridge/test/state"
-
-
-class Line:
-    """A listener that keeps everything; it acknowledges at once where it is told to."""
-
-    def __init__(self) -> None:
-        self.session: Session | None = None
-        self.acknowledging = False
-        self.publishes: list[PublishPacket] = []
-        self.receipts: list[Receipt] = []
-        self.connections: list[tuple[int, bool]] = []
-        self.subscribed_on = 0
-        self.confirmed_up_to = 0
-        self.publishes_at_first_pingresp: dict[int, int] = {}
-        self.reasons: list[str] = []
-
-    @property
-    def payloads(self) -> list[bytes]:
-        return [packet.payload for packet in self.publishes]
-
-    def connected(self, connection: int, session_present: bool) -> None:
-        self.connections.append((connection, session_present))
-        self.confirmed_up_to = 0
-
-    def subscribed(self, connection: int) -> None:
-        self.subscribed_on = connection
-
-    def received(self, publishes: Publishes) -> None:
-        self.publishes += [packet for packet, _ in publishes]
-        receipts = [receipt for _, receipt in publishes if receipt is not None]
-        self.receipts += receipts
-        if self.acknowledging and self.session is not None:
-            self.session.acknowledge(receipts)
-
-    def confirmed(self, connection: int, acknowledged: int) -> None:
-        assert connection == self.connections[-1][0]
-        self.confirmed_up_to = acknowledged
-        self.publishes_at_first_pingresp.setdefault(connection, len(self.publishes))
-
-    def disconnected(self, connection: int, reason: str) -> None:
-        self.reasons.append(reason)
-
-
-class Judge:
-    """A paho client; its blocking calls are made in a thread."""
-
-    def __init__(self, port: int) -> None:
-        self.messages: list[MQTTMessage] = []
-        self._subscribed = threading.Event()
-        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-        self._client.on_message = lambda _client, _userdata, message: self.messages.append(message)
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-
-    async def subscribe(self, topic: str) -> None:
-        self._subscribed.clear()
-        self._client.subscribe(topic, qos=1)
-        assert await asyncio.to_thread(self._subscribed.wait, 5)
-
-    async def publish(self, topic: str, *payloads: bytes) -> None:
-        sent = [self._client.publish(topic, payload, qos=1) for payload in payloads]
-        await asyncio.to_thread(sent[-1].wait_for_publish, 5)
-
-    def payloads(self, topic: str) -> list[bytes]:
-        return [message.payload for message in self.messages if message.topic == topic]
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-
-@contextmanager
-def judging(server: MosquittoServer) -> Iterator[Judge]:
-    judge = Judge(server.port)
-    try:
-        yield judge
-    finally:
-        judge.close()
 
 
 @pytest.fixture
@@ -114,49 +27,17 @@ def judge(mosquitto: MosquittoServer) -> Iterator[Judge]:
         yield made
 
 
-def settings(server: MosquittoServer, receive_maximum: int = 1000) -> SessionSettings:
-    return SessionSettings(
-        host="127.0.0.1",
-        port=server.port,
-        client_id="bridge-5f2c",
-        subscriptions=["presence/devices/+"],
-        state_topic=STATE,
-        receive_maximum=receive_maximum,
-        ping_interval_seconds=0.02,
-        backoff_shortest_seconds=0.05,
-        backoff_longest_seconds=0.05,
-    )
-
-
-@asynccontextmanager
-async def running(session: Session, line: Line) -> AsyncIterator[None]:
-    line.session = session
-    task = asyncio.create_task(session.run())
-    try:
-        await until(lambda: line.subscribed_on)
-        yield
-    finally:
-        await session.stop()
-        await asyncio.wait_for(task, 5)
-
-
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for lies in plain lists, which no event guards
-            await asyncio.sleep(0.005)
-
-
 async def test_inputs_are_received_acknowledged_and_confirmed(mosquitto: MosquittoServer, judge: Judge) -> None:
     line = Line()
     line.acknowledging = True
     sent = [b"%d" % number for number in range(300)]
-    async with running(Session(settings(mosquitto), line), line):
+    async with running(Session(settings(mosquitto.port), line), line):
         await judge.publish("presence/devices/lamp", *sent)
         await until(lambda: line.confirmed_up_to == 300)
         assert line.payloads == sent
         assert [receipt.number for receipt in line.receipts] == list(range(1, 301))
     again = Line()
-    async with running(Session(settings(mosquitto), again), again):
+    async with running(Session(settings(mosquitto.port), again), again):
         assert again.connections == [(1, True)]
         await judge.publish("presence/devices/lamp", b"last")
         await until(lambda: again.publishes)
@@ -166,7 +47,7 @@ async def test_inputs_are_received_acknowledged_and_confirmed(mosquitto: Mosquit
 async def test_outputs_arrive_in_order_with_their_properties(mosquitto: MosquittoServer, judge: Judge) -> None:
     await judge.subscribe("users/endpoints/+")
     line, codes = Line(), []
-    session = Session(settings(mosquitto), line)
+    session = Session(settings(mosquitto.port), line)
     async with running(session, line):
         session.publish(
             [
@@ -190,7 +71,7 @@ async def test_outputs_arrive_in_order_with_their_properties(mosquitto: Mosquitt
 async def test_the_publish_codes_of_the_broker_come_through(mosquitto: MosquittoServer, judge: Judge) -> None:
     await judge.subscribe("heard")
     line, codes = Line(), []
-    session = Session(settings(mosquitto), line)
+    session = Session(settings(mosquitto.port), line)
     async with running(session, line):
         session.publish([Output("heard", b"{}"), Output("nobody/listens", b"{}")], codes.append)
         await until(lambda: codes)
@@ -213,7 +94,7 @@ async def test_an_output_that_the_broker_would_punish_harms_no_other(
 ) -> None:
     await judge.subscribe("out")
     line, codes = Line(), []
-    session = Session(settings(mosquitto), line)
+    session = Session(settings(mosquitto.port), line)
     async with running(session, line):
         session.publish([Output("out", b"1"), poison, Output("out", b"2")], codes.append)
         await until(lambda: codes and len(judge.messages) == 2)
@@ -225,7 +106,7 @@ async def test_the_deepest_topic_that_is_sent_is_taken(mosquitto: MosquittoServe
     deepest = "/".join("a" * 200)
     await judge.subscribe("a/#")
     line, codes = Line(), []
-    session = Session(settings(mosquitto), line)
+    session = Session(settings(mosquitto.port), line)
     async with running(session, line):
         session.publish([Output(deepest, b"{}")], codes.append)
         await until(lambda: codes and judge.payloads(deepest))
@@ -235,7 +116,7 @@ async def test_the_deepest_topic_that_is_sent_is_taken(mosquitto: MosquittoServe
 
 async def test_birth_and_farewell_are_retained(mosquitto: MosquittoServer, judge: Judge) -> None:
     line = Line()
-    async with running(Session(settings(mosquitto), line), line):
+    async with running(Session(settings(mosquitto.port), line), line):
         await until(lambda: line.confirmed_up_to >= 0)
         await judge.subscribe("nothing/else")
         await judge.subscribe(STATE)
@@ -249,7 +130,7 @@ async def test_birth_and_farewell_are_retained(mosquitto: MosquittoServer, judge
 async def test_an_abrupt_end_makes_the_broker_say_offline(mosquitto: MosquittoServer, judge: Judge) -> None:
     await judge.subscribe(STATE)
     line = Line()
-    task = asyncio.create_task(Session(settings(mosquitto), line).run())
+    task = asyncio.create_task(Session(settings(mosquitto.port), line).run())
     await until(lambda: judge.payloads(STATE) == [b"online"])
     task.cancel()
     await asyncio.wait([task])
@@ -258,7 +139,7 @@ async def test_an_abrupt_end_makes_the_broker_say_offline(mosquitto: MosquittoSe
 
 async def restart_story(mosquitto: MosquittoServer) -> None:
     line = Line()
-    session = Session(settings(mosquitto), line)
+    session = Session(settings(mosquitto.port), line)
     sent = [b"%d" % number for number in range(200)]
     async with running(session, line):
         with judging(mosquitto) as judge:
@@ -293,7 +174,7 @@ async def test_a_broker_that_takes_five_at_once_gets_500_in_order(tmp_path: Path
     with MosquittoServer(tmp_path, max_inflight_messages=5) as mosquitto, judging(mosquitto) as judge:
         await judge.subscribe("out")
         line, codes = Line(), []
-        session = Session(settings(mosquitto), line)
+        session = Session(settings(mosquitto.port), line)
         payloads = [b"%d" % number for number in range(500)]
         async with running(session, line):
             session.publish([Output("out", payload) for payload in payloads], codes.append)
@@ -305,7 +186,7 @@ async def test_a_broker_that_takes_five_at_once_gets_500_in_order(tmp_path: Path
 
 async def test_receive_maximum_bounds_what_is_not_acknowledged(mosquitto: MosquittoServer, judge: Judge) -> None:
     line = Line()
-    session = Session(settings(mosquitto, receive_maximum=50), line)
+    session = Session(settings(mosquitto.port, receive_maximum=50), line)
     sent = [b"%d" % number for number in range(400)]
     async with running(session, line):
         await judge.publish("presence/devices/lamp", *sent)
@@ -321,7 +202,7 @@ async def test_receive_maximum_bounds_what_is_not_acknowledged(mosquitto: Mosqui
 
 async def test_outputs_made_while_the_broker_is_away_are_delivered(mosquitto: MosquittoServer) -> None:
     line, codes = Line(), []
-    session = Session(settings(mosquitto), line)
+    session = Session(settings(mosquitto.port), line)
     async with running(session, line):
         await asyncio.to_thread(mosquitto.stop)
         await until(lambda: line.reasons)
@@ -335,7 +216,7 @@ async def test_outputs_made_while_the_broker_is_away_are_delivered(mosquitto: Mo
 
 async def test_outputs_lost_with_a_crashed_broker_are_published_anew(mosquitto: MosquittoServer) -> None:
     line, codes = Line(), []
-    session = Session(settings(mosquitto), line)
+    session = Session(settings(mosquitto.port), line)
     async with running(session, line):
         await until(lambda: line.confirmed_up_to >= 0)
         mosquitto.freeze()
@@ -350,7 +231,7 @@ async def test_outputs_lost_with_a_crashed_broker_are_published_anew(mosquitto: 
 
 async def test_another_client_with_our_id_takes_over_and_we_come_back(mosquitto: MosquittoServer) -> None:
     line = Line()
-    async with running(Session(settings(mosquitto), line), line):
+    async with running(Session(settings(mosquitto.port), line), line):
         thief = Client(CallbackAPIVersion.VERSION2, client_id="bridge-5f2c", protocol=MQTTProtocolVersion.MQTTv5)
         thief.connect("127.0.0.1", mosquitto.port)
         thief.loop_start()
@@ -380,7 +261,7 @@ class CountingSession(Session):
 
 async def test_a_batch_leaves_in_one_write(mosquitto: MosquittoServer) -> None:
     line, codes = Line(), []
-    session = CountingSession(settings(mosquitto), line)
+    session = CountingSession(settings(mosquitto.port), line)
     async with running(session, line):
         await until(lambda: line.confirmed_up_to >= 0)
         before = session.writes

@@ -7,6 +7,7 @@ import pytest
 
 from bridge.config import Settings, Source, documented_defaults, effective, load_settings, load_with_sources, rooms
 from bridge.errors import ConfigError
+from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[2]
 NOTHING = Path("/dev/null")
@@ -42,6 +43,22 @@ def test_every_setting_is_described() -> None:
 @pytest.mark.parametrize("name", ["bridge.dev.toml", "bridge.production.toml"])
 def test_the_other_shipped_files_can_be_used(name: str) -> None:
     rooms(load_settings(ROOT / "config" / name, None, {}))
+
+
+def test_what_is_wrong_with_the_tls_files_shows_before_anything_is_opened(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"mqtt": {"tls": True, "ca_file": str(tmp_path / "ca.pem")}})
+    with pytest.raises(ConfigError, match=r"mqtt\.ca_file: .*ca\.pem cannot be read"):
+        rooms(settings)
+
+
+def test_a_renewed_certificate_counts_at_the_next_connection(tmp_path: Path) -> None:
+    assert rooms(Settings()).broker_tls is None
+    authority = Authority(tmp_path)
+    make = rooms(Settings.model_validate({"mqtt": {"tls": True, "ca_file": str(authority.file)}})).broker_tls
+    assert make is not None
+    old = make().get_ca_certs()
+    Authority(tmp_path)
+    assert make().get_ca_certs() != old
 
 
 def test_secrets_win_over_environment_over_file_over_default(tmp_path: Path) -> None:

@@ -93,6 +93,9 @@ def test_a_bad_prefix(prefix: str) -> None:
         {"mqtt": {"receive_maximum": 0}},
         {"mqtt": {"receive_maximum": 65536}},
         {"mqtt": {"rpc_payload_limit_bytes": 1_048_576}},
+        {"mqtt": {"ca_file": "ca.pem"}},
+        {"mqtt": {"server_name": "broker", "tls": False}},
+        {"mqtt": {"tls": True, "key_file": "bridge.key"}},
         {"redis": {"url": "http://host"}},
         {"redis": {"url": "redis://host:port"}},
         {"redis": {"key_prefix": "e{b}"}},
@@ -119,6 +122,11 @@ def test_a_bad_prefix(prefix: str) -> None:
 )
 def test_bad_values(given: dict[str, Any]) -> None:
     refused(**given)
+
+
+def test_tls_settings_that_are_not_whole_name_what_is_missing() -> None:
+    assert "ca_file and server_name need tls = true; set it" in refused(mqtt={"ca_file": "a", "server_name": "b"})
+    assert "key_file needs certificate_file" in refused(mqtt={"tls": True, "key_file": "a"})
 
 
 def test_an_unnamed_bridge_is_named_after_its_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,9 @@
 Two rules stand over everything here. PUBACKs leave in the order in which the deliveries came (section 4.6), however
 the line finishes them. And a PINGRESP tells how far they got: the broker reads in order, so it has seen every PUBACK
 that was written before the PINGREQ which it answers.
+
+The bridge subscribes at QoS 1, but whoever had the session before it may have left it deliveries at QoS 2. They are
+taken like the others: PUBREC stands in the place of PUBACK, and every PUBREL is answered (section 4.3.3).
 """
 
 from collections import deque
@@ -11,7 +14,6 @@ from typing import Final, NamedTuple
 
 from mqtt5 import (
     ConnAckPacket,
-    ConnAckReasonCode,
     ConnectPacket,
     DisconnectPacket,
     DisconnectReasonCode,
@@ -20,16 +22,17 @@ from mqtt5 import (
     PingRespPacket,
     PubAckPacket,
     PubAckReasonCode,
+    PubCompPacket,
     PublishPacket,
-    QoS,
+    PubRelPacket,
     SubAckPacket,
-    SubAckReasonCode,
     SubscribePacket,
     TopicFilter,
     read,
 )
 
 from bridge.adapters.mqtt import reasons
+from bridge.adapters.mqtt.handshake import LARGEST_PACKET_BYTES, Terms, lack, refusal, refused_subscriptions, terms
 from bridge.adapters.mqtt.outbox import HIGHEST_PACKET_ID, Batch, Outbox
 from bridge.domain.values import Receipt
 
@@ -38,22 +41,20 @@ SUBSCRIBE_PACKET_ID: Final = HIGHEST_PACKET_ID + 1
 ACKNOWLEDGEMENTS_PER_PING: Final = 20_000
 """Packet ids come round after 65,535 deliveries: the line must learn well before that which PUBACKs arrived."""
 
-LARGEST_PACKET_BYTES: Final = 268_435_460
-"""A remaining length of 268,435,455 and five bytes of fixed header (section 2.1.4)."""
-
 _PINGREQ: Final = PingReqPacket().write()
 _PUBACK: Final = b"\x40\x02"  # Success without properties may leave out its code (section 3.4.2.1)
+_PUBREC: Final = b"\x50\x02"
+_QOS_2: Final = 0x04  # in the first byte of a PUBLISH packet (section 3.3.1)
 # The codec's enums are no int enums, whatever its stubs say: not hashable, and always true.
-_QOS_1: Final = QoS.AT_LEAST_ONCE
 _SUCCESS: Final = PubAckReasonCode.SUCCESS
 
 Publishes = list[tuple[PublishPacket, Receipt | None]]
 
 
 class Connected(NamedTuple):
-    """The broker accepted the connection."""
+    """The broker accepted the connection, on these terms."""
 
-    session_present: bool
+    terms: Terms
 
 
 class Subscribed(NamedTuple):
@@ -113,6 +114,7 @@ class Connection:
     def __init__(self, number: int, connect: ConnectPacket, filters: list[TopicFilter], outbox: Outbox) -> None:
         self.number = number
         self.acknowledged = 0
+        self._connect = connect
         self._largest_bytes = connect.max_packet_size or LARGEST_PACKET_BYTES
         self._filters = filters
         self._outbox = outbox
@@ -120,6 +122,7 @@ class Connection:
         self._control = [connect.write()]
         self._unread = b""
         self._receipts: deque[Receipt] = deque()
+        self._exactly_once: set[int] = set()  # numbers of the receipts that came at QoS 2
         self._delivered = 0
         self._ping_wanted = False
         self._acknowledged_at_ping = 0
@@ -169,24 +172,25 @@ class Connection:
                     raise
                 ended = self._malformed("a string is not UTF-8")
                 break
+            header = data[offset]
             offset += used
             if used > self._largest_bytes:
                 ended = self._too_large(used)
                 break
             if established and isinstance(packet, PublishPacket):
                 packet_id = packet.packet_id
+                if packet.topic_alias is not None or packet_id == 0:
+                    ended = self._refuse(packet)
+                    break
                 if packet_id is None:
                     publishes.append((packet, None))
-                elif packet_id and packet.qos == _QOS_1:
-                    self._delivered += 1
-                    receipt = Receipt(self.number, self._delivered, packet_id)
-                    self._receipts.append(receipt)
-                    publishes.append((packet, receipt))
-                else:
-                    ended = self._fail(
-                        DisconnectReasonCode.PROTOCOL_ERROR, "sent QoS 2, or packet id 0, which it must not."
-                    )
-                    break
+                    continue
+                self._delivered += 1
+                if header & _QOS_2:
+                    self._exactly_once.add(self._delivered)
+                receipt = Receipt(self.number, self._delivered, packet_id)
+                self._receipts.append(receipt)
+                publishes.append((packet, receipt))
             elif established and isinstance(packet, PubAckPacket):
                 code = packet.reason_code
                 batch = self._outbox.settle(packet.packet_id, 0 if code is _SUCCESS else int(code))
@@ -194,6 +198,8 @@ class Connection:
                     finished.append(batch)
             else:
                 event = self._answer(packet)
+                if event is None:
+                    continue
                 if isinstance(event, Ended):
                     ended = event
                     break
@@ -227,9 +233,14 @@ class Connection:
         if self._state not in _ESTABLISHED:
             return finished
         if not hold:
-            receipts = self._receipts
+            receipts, exactly_once = self._receipts, self._exactly_once
             while receipts and receipts[0].done:
-                packets.append(_PUBACK + receipts.popleft().packet_id.to_bytes(2, "big"))
+                receipt = receipts.popleft()
+                answer = _PUBACK
+                if receipt.number in exactly_once:
+                    exactly_once.discard(receipt.number)
+                    answer = _PUBREC
+                packets.append(answer + receipt.packet_id.to_bytes(2, "big"))
                 self.acknowledged += 1
         since_ping = self.acknowledged - self._acknowledged_at_ping
         if (self._ping_wanted or since_ping >= ACKNOWLEDGEMENTS_PER_PING) and not self.ping_outstanding:
@@ -241,7 +252,7 @@ class Connection:
             finished = self._outbox.take(packets)
         return finished
 
-    def _answer(self, packet: Packet) -> Event:
+    def _answer(self, packet: Packet) -> Event | None:
         match self._state, packet:
             case _State.CONNECTING, ConnAckPacket():
                 return self._connack(packet)
@@ -250,10 +261,14 @@ class Connection:
             case ((_State.SUBSCRIBING | _State.READY), PingRespPacket()) if self.ping_outstanding:
                 self.ping_outstanding = False
                 return Confirmed(self._acknowledged_at_ping)
+            case ((_State.SUBSCRIBING | _State.READY), PubRelPacket()):
+                self._control.append(PubCompPacket(packet.packet_id).write())
+                return None
             case ((_State.SUBSCRIBING | _State.READY), DisconnectPacket()):
                 self._state = _State.ENDED
+                code, words, server = int(packet.reason_code), packet.reason_str, packet.server_reference
                 return Ended(
-                    f"The broker ended the connection: {reasons.explain(reasons.DISCONNECT, int(packet.reason_code))}"
+                    f"The broker ended the connection: {reasons.explain(reasons.DISCONNECT, code, words, server)}"
                 )
             case _:
                 return self._fail(
@@ -262,34 +277,44 @@ class Connection:
                 )
 
     def _connack(self, packet: ConnAckPacket) -> Event:
-        if packet.reason_code != ConnAckReasonCode.SUCCESS:
+        refused = refusal(packet)
+        if refused is not None:
             self._state = _State.ENDED
-            return Ended(
-                f"The broker refused the connection: {reasons.explain(reasons.CONNACK, int(packet.reason_code))}"
-            )
+            return Ended(refused)
+        lacking = lack(packet, self._filters)
+        if lacking is not None:
+            return self._leave(lacking)
+        granted = terms(packet, self._connect)
         self._outbox.begin(
-            session_present=packet.session_present,
-            receive_maximum=packet.receive_max,
-            maximum_packet_bytes=packet.max_packet_size or LARGEST_PACKET_BYTES,
+            session_present=granted.session_present,
+            receive_maximum=granted.receive_maximum,
+            largest_packet_bytes=granted.largest_packet_bytes,
         )
         self._control.append(SubscribePacket(SUBSCRIBE_PACKET_ID, self._filters).write())
         self._state = _State.SUBSCRIBING
-        return Connected(packet.session_present)
+        return Connected(granted)
 
     def _suback(self, packet: SubAckPacket) -> Event:
         if packet.packet_id != SUBSCRIBE_PACKET_ID or len(packet.reason_codes) != len(self._filters):
             return self._fail(DisconnectReasonCode.PROTOCOL_ERROR, "sent a SUBACK that answers no SUBSCRIBE of ours.")
-        refused = [
-            f"{topic_filter.pattern}: {reasons.explain(reasons.SUBACK, int(code))}"
-            for topic_filter, code in zip(self._filters, packet.reason_codes, strict=True)
-            if code not in (SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE, SubAckReasonCode.GRANTED_QOS_EXACTLY_ONCE)
-        ]
-        if refused:
-            # A bridge that misses one of its inputs would tell wrong things: better none, and its state `offline`.
-            self.disconnect(DisconnectReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
-            return Ended(f"The broker refused subscriptions: {' '.join(refused)}")
+        refused = refused_subscriptions(packet, self._filters)
+        if refused is not None:
+            return self._leave(refused)
         self._state = _State.READY
         return Subscribed()
+
+    def _leave(self, reason: str) -> Ended:
+        # A bridge that misses one of its inputs would tell wrong things: better none, and its state `offline`.
+        self.disconnect(DisconnectReasonCode.DISCONNECT_WITH_WILL_MESSAGE)
+        return Ended(reason)
+
+    def _refuse(self, packet: PublishPacket) -> Ended:
+        if packet.topic_alias is not None:
+            return self._fail(
+                DisconnectReasonCode.TOPIC_ALIAS_INVALID,
+                "used a topic alias, of which the bridge allows none. Report this with the broker's name and version.",
+            )
+        return self._fail(DisconnectReasonCode.PROTOCOL_ERROR, "sent a message with packet id 0, which it must not.")
 
     def _incomplete(self, data: bytes, offset: int) -> Ended | None:
         # How much is to come stands in the first bytes (section 2.1.4): what is too large is not waited for.
@@ -305,7 +330,7 @@ class Connection:
 
     def _malformed(self, fault: str) -> Ended:
         remedy = (
-            "Check that mqtt.host and mqtt.port name an MQTT 5 listener without TLS or WebSockets."
+            "Check that mqtt.host and mqtt.port name an MQTT 5 listener, not one for WebSockets, and mqtt.tls fits it."
             if self._state is _State.CONNECTING
             else "Report this with the broker's name and version."
         )

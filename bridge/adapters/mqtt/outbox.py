@@ -16,6 +16,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from bridge.adapters.mqtt.handshake import LARGEST_PACKET_BYTES
 from bridge.adapters.mqtt.publish import encode
 from bridge.domain.values import Output
 
@@ -25,6 +26,7 @@ HIGHEST_PACKET_ID: Final = 65_534
 NO_MATCHING_SUBSCRIBERS: Final = 0x10
 TOPIC_NAME_INVALID: Final = 0x90
 PACKET_TOO_LARGE: Final = 0x95
+_LEAST_FAULT: Final = 0x80  # reason codes from here on are refusals (section 2.4)
 
 
 class Batch:
@@ -56,6 +58,11 @@ _Item = tuple[Output, Batch, int]
 class Outbox:
     """Outputs on their way, in the order in which they were added.
 
+    Attributes:
+        largest_packet_bytes: the largest packet that the broker takes, as it said last.
+        refused: how many outputs were settled with a refusal so far.
+        refusal: reason code and topic of the last of these.
+
     Args:
         clock: a steady clock in seconds, for what expires.
     """
@@ -67,8 +74,10 @@ class Outbox:
         self._again: deque[tuple[int, _Item]] = deque()  # sent on an earlier connection, to be sent before the backlog
         self._duplicate = False
         self._quota = 0
-        self._largest_bytes = 0
         self._last_id = 0
+        self.largest_packet_bytes = LARGEST_PACKET_BYTES
+        self.refused = 0
+        self.refusal = (0, "")
 
     @property
     def waiting(self) -> int:
@@ -89,19 +98,19 @@ class Outbox:
             self._backlog.popleft()
         self._backlog.appendleft((output, Batch(1, settled, self._clock(), is_state=True), 0))
 
-    def begin(self, *, session_present: bool, receive_maximum: int, maximum_packet_bytes: int) -> None:
+    def begin(self, *, session_present: bool, receive_maximum: int, largest_packet_bytes: int) -> None:
         """Start a connection with what its CONNACK says.
 
         Args:
             session_present: the broker kept the session.
             receive_maximum: how many QoS 1 publishes may be unacknowledged on one connection (section 4.9).
-            maximum_packet_bytes: the largest packet the broker takes (section 3.2.2.3.6).
+            largest_packet_bytes: the largest packet the broker takes (section 3.2.2.3.6).
         """
         self._again.extendleft(reversed(self._window.items()))
         self._window.clear()
         self._duplicate = session_present
         self._quota = min(receive_maximum, HIGHEST_PACKET_ID)
-        self._largest_bytes = maximum_packet_bytes
+        self.largest_packet_bytes = largest_packet_bytes
 
     def take(self, packets: list[bytes]) -> list[Batch]:
         """Append to ``packets`` what may be sent now.
@@ -143,7 +152,7 @@ class Outbox:
                 except ValueError:
                     code = TOPIC_NAME_INVALID
                 else:
-                    if len(packet) > self._largest_bytes:
+                    if len(packet) > self.largest_packet_bytes:
                         code = PACKET_TOO_LARGE
                     else:
                         packets.append(packet)
@@ -151,7 +160,8 @@ class Outbox:
                             window[packet_id] = item
                             room -= 1
                             continue
-            batch.codes[index] = code
+            if code:
+                self._note(batch, index, code, output.topic)
             batch.left -= 1
             if not batch.left:
                 finished.append(batch)
@@ -166,11 +176,17 @@ class Outbox:
         item = self._window.pop(packet_id, None)
         if item is None:
             return None
-        _, batch, index = item
+        output, batch, index = item
         if code:
-            batch.codes[index] = code
+            self._note(batch, index, code, output.topic)
         batch.left -= 1
         return None if batch.left else batch
+
+    def _note(self, batch: Batch, index: int, code: int, topic: str) -> None:
+        batch.codes[index] = code
+        if code >= _LEAST_FAULT:
+            self.refused += 1
+            self.refusal = (code, topic)
 
     def _next_id(self) -> int:
         # Only the window can hold an id here: nothing of the backlog is sent while something is to be sent again. And

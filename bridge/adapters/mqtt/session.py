@@ -1,100 +1,41 @@
 """The bridge's session at the broker: it stays connected, and carries bytes between a socket and `Connection`."""
 
 import asyncio
-import contextlib
 import functools
 import random
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Concatenate, Final, ParamSpec, Protocol, cast
+from typing import Concatenate, Final, ParamSpec, cast
 
 import structlog
-from mqtt5 import ConnectPacket, DisconnectReasonCode, QoS, RetainHandling, TopicFilter, Will
+from mqtt5 import DisconnectReasonCode
 
+from bridge.adapters.mqtt import reasons
 from bridge.adapters.mqtt.connection import (
     Confirmed,
     Connected,
     Connection,
     Ended,
     Event,
-    Publishes,
     Received,
     Settled,
     Subscribed,
 )
+from bridge.adapters.mqtt.dial import connect, explain, exposes_password
+from bridge.adapters.mqtt.handshake import OFFLINE, ONLINE, connect_packet, topic_filters
+from bridge.adapters.mqtt.listener import Listener
 from bridge.adapters.mqtt.outbox import Outbox
+from bridge.adapters.mqtt.settings import SessionSettings
 from bridge.domain.values import Output, Receipt
+from bridge.errors import ConfigError
 from bridge.ports import Broker
 
 log = structlog.get_logger("bridge.mqtt")
 
-_ONLINE: Final = b"online"
-_OFFLINE: Final = b"offline"
 _FAREWELL_SECONDS: Final = 2.0
 _CLOSE_SECONDS: Final = 1.0
 _SHORTEST_PATIENCE_SECONDS: Final = 5.0
 _MOST_DOUBLINGS: Final = 16
-
-
-@dataclass(frozen=True)
-class SessionSettings:
-    """How to reach the broker, and what to be there.
-
-    Attributes:
-        host: name or address of the broker.
-        port: its MQTT listener, without TLS.
-        client_id: names the durable session; only one bridge at a time may use it.
-        username: None where the broker asks for none.
-        password: goes with ``username``.
-        subscriptions: topic filters, all at QoS 1; at least one.
-        state_topic: where the bridge says ``online`` and its will ``offline``, retained.
-        receive_maximum: deliveries that the broker may send before the first of them is acknowledged, 1..65,535.
-        maximum_packet_bytes: the broker keeps larger messages to itself.
-        keep_alive_seconds: a broker that leaves a PINGREQ unanswered for so long (and at least 5 s) is taken for dead.
-        session_expiry_seconds: how long the broker keeps session and queue while the bridge is away.
-        ping_interval_seconds: between two PINGREQs: how soon the line learns that its PUBACKs arrived.
-        connect_timeout_seconds: from the first attempt to the last SUBACK.
-        backoff_shortest_seconds: the first wait between two connections is drawn from 0 to this.
-        backoff_longest_seconds: the widest range that the wait is drawn from; it doubles each time.
-        backlog_limit: outputs that may wait before `Session.drained` waits for them.
-    """
-
-    host: str
-    port: int
-    client_id: str
-    subscriptions: list[str]
-    state_topic: str
-    username: str | None = None
-    password: str | None = None
-    receive_maximum: int = 1000
-    maximum_packet_bytes: int = 1_048_576
-    keep_alive_seconds: int = 30
-    session_expiry_seconds: int = 7 * 24 * 3600
-    ping_interval_seconds: float = 0.5
-    connect_timeout_seconds: float = 10.0
-    backoff_shortest_seconds: float = 0.2
-    backoff_longest_seconds: float = 10.0
-    backlog_limit: int = 20_000
-
-
-class Listener(Protocol):
-    """Who hears what the session says. Every call is made on the event loop and must return soon."""
-
-    def connected(self, connection: int, session_present: bool) -> None:
-        """Connection number ``connection`` stands; nothing of it was handed over before."""
-
-    def subscribed(self, connection: int) -> None:
-        """Every subscription was granted."""
-
-    def received(self, publishes: Publishes) -> None:
-        """Publishes in order of arrival, all of one read; the receipt is None at QoS 0."""
-
-    def confirmed(self, connection: int, acknowledged: int) -> None:
-        """The broker has seen the PUBACK of every receipt whose number is at most ``acknowledged``."""
-
-    def disconnected(self, connection: int, reason: str) -> None:
-        """The connection ended: its receipts are void, and the session connects again by itself."""
+_REFUSALS_TOLD_EVERY_SECONDS: Final = 10.0
 
 
 _P = ParamSpec("_P")
@@ -138,6 +79,7 @@ class Session(asyncio.Protocol, Broker):
         self._connections = 0
         self._transport: asyncio.Transport | None = None
         self._connection: Connection | None = None
+        self._failures = 0  # connections in a row that did not last
         self._announced = False  # the listener knows of this connection
         self._reason = ""  # why the connection ends, by the first who knows
         self._fault: Exception | None = None  # a bug of the bridge, which ends `run`
@@ -146,6 +88,10 @@ class Session(asyncio.Protocol, Broker):
         self._answered_at = 0.0  # loop time of the last PINGRESP, or of CONNACK
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.Timeout | None = None
+        self._keep_alive_seconds = 0
+        self._is_exposure_told = False
+        self._refusals_told = 0
+        self._refusals_told_at = -_REFUSALS_TOLD_EVERY_SECONDS
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -172,6 +118,11 @@ class Session(asyncio.Protocol, Broker):
             receipt.done = True
         self._schedule_flush()
 
+    @property
+    def largest_packet_bytes(self) -> int:
+        """Bytes of the largest packet that the broker takes, as it said last; MQTT's own bound before it did."""
+        return self._outbox.largest_packet_bytes
+
     async def drained(self) -> None:
         """Return once fewer than ``backlog_limit`` outputs wait to be sent for the first time."""
         await self._room.wait()
@@ -192,7 +143,6 @@ class Session(asyncio.Protocol, Broker):
         """
         clock = asyncio.get_running_loop().time
         shortest, longest = self._settings.backoff_shortest_seconds, self._settings.backoff_longest_seconds
-        doublings = 0
         while not self._stopping.is_set():
             if self._may_connect is not None:
                 await self._may_connect()
@@ -205,9 +155,9 @@ class Session(asyncio.Protocol, Broker):
             if self._stopping.is_set():
                 break
             # A connection that does not last is no success: two bridges with one client id end each other's.
-            lasted = clock() - began > longest
-            doublings = 0 if lasted else min(doublings + 1, _MOST_DOUBLINGS)
-            delay_seconds = random.uniform(0, min(longest, shortest * 2**doublings))
+            lasted = self._ready is not None and self._ready.done() and clock() - began > longest
+            self._failures = 0 if lasted else self._failures + 1
+            delay_seconds = random.uniform(0, min(longest, shortest * 2 ** min(self._failures, _MOST_DOUBLINGS)))
             log.error(f"{self._reason} Connecting again in {delay_seconds:.1f} s.")
             try:
                 async with asyncio.timeout(delay_seconds):
@@ -227,7 +177,7 @@ class Session(asyncio.Protocol, Broker):
                 self._patience.reschedule(asyncio.get_running_loop().time())
             return
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._say_state(_OFFLINE, acknowledged)
+        self._say_state(OFFLINE, acknowledged)
         try:
             await asyncio.wait((acknowledged, closed), timeout=_FAREWELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -249,15 +199,15 @@ class Session(asyncio.Protocol, Broker):
         self._ready = loop.create_future()
         try:
             async with asyncio.timeout(settings.connect_timeout_seconds) as self._patience:
-                await loop.create_connection(lambda: self, settings.host, settings.port)
+                # One that takes the connection and then is of no use gives way to the next of a name's addresses.
+                await connect(lambda: self, settings, turn=self._failures)
                 await asyncio.wait((self._ready, self._closed), return_when=asyncio.FIRST_COMPLETED)
+            self._patience = None
             await self._closed
+        except ConfigError as error:  # a certificate that is being renewed, perhaps
+            self._reason = f"Cannot connect to the broker: {error}."
         except OSError as error:  # TimeoutError too
-            cause = "no answer" if isinstance(error, TimeoutError) else str(error)
-            self._reason = self._reason or (
-                f"Cannot connect to the broker at {settings.host}:{settings.port}: {cause}. "
-                "Check mqtt.host and mqtt.port, and that the broker runs."
-            )
+            self._reason = self._reason or explain(error, settings)
         finally:
             self._patience = None
             if self._transport is not None:
@@ -269,13 +219,17 @@ class Session(asyncio.Protocol, Broker):
     @_guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send CONNECT."""
+        settings = self._settings
         self._transport = cast("asyncio.Transport", transport)
-        with contextlib.suppress(OSError):  # the broker may have closed it already, which is no fault of ours
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._writing_paused = False
         self._announced = False
         self._connections += 1
-        self._connection = Connection(self._connections, self._connect_packet(), self._filters(), self._outbox)
+        self._connection = Connection(
+            self._connections, connect_packet(settings), topic_filters(settings), self._outbox
+        )
+        if not self._is_exposure_told and exposes_password(settings, transport.get_extra_info("peername")):
+            self._is_exposure_told = True
+            log.warning("The bridge's password goes over the network in clear: set mqtt.tls = true.")
         self._flush()
 
     @_guarded
@@ -292,12 +246,7 @@ class Session(asyncio.Protocol, Broker):
         """Tell the listener, and let `run` go on."""
         number = self._connections
         if not self._reason:
-            cause = "" if exc is None else f" ({exc!r})"
-            # Mosquitto 2.0 sends no DISCONNECT to a client whose id another one takes.
-            self._reason = (
-                f"The broker closed the connection without a word{cause}: it stopped, or another client uses the "
-                "bridge's client id. Look into the broker's log."
-            )
+            self._reason = self._silent_end(exc)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -319,6 +268,16 @@ class Session(asyncio.Protocol, Broker):
 
     # Inside.
 
+    def _silent_end(self, error: Exception | None) -> str:
+        if not self._announced:
+            return explain(error or ConnectionResetError("it hung up before it answered"), self._settings)
+        cause = "" if error is None else f" ({error!r})"
+        # Mosquitto 2.0 sends no DISCONNECT to a client whose id another one takes.
+        return (
+            f"The broker closed the connection without a word{cause}: it stopped, or another client uses the "
+            "bridge's client id. Look into the broker's log."
+        )
+
     def _handle(self, event: Event, connection: Connection) -> None:
         match event:
             case Received(publishes):
@@ -329,13 +288,16 @@ class Session(asyncio.Protocol, Broker):
             case Confirmed(acknowledged):
                 self._answered_at = asyncio.get_running_loop().time()
                 self._listener.confirmed(connection.number, acknowledged)
-            case Connected(session_present):
+            case Connected(terms):
                 self._answered_at = asyncio.get_running_loop().time()
+                self._keep_alive_seconds = terms.keep_alive_seconds
+                for remark in terms.remarks:
+                    log.warning(remark)
                 self._announced = True
-                self._listener.connected(connection.number, session_present)
+                self._listener.connected(connection.number, terms.session_present)
                 self._ping_later()
             case Subscribed():
-                self._say_state(_ONLINE)
+                self._say_state(ONLINE)
                 log.info(f"Connected to the broker at {self._settings.host}:{self._settings.port} and subscribed.")
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(None)
@@ -395,9 +357,10 @@ class Session(asyncio.Protocol, Broker):
     def _ping(self) -> None:
         if self._connection is None or self._transport is None:
             return
+        self._tell_refusals()
         if self._connection.ping_outstanding:
             silent_seconds = asyncio.get_running_loop().time() - self._answered_at
-            if silent_seconds >= max(self._settings.keep_alive_seconds, _SHORTEST_PATIENCE_SECONDS):
+            if silent_seconds >= max(self._keep_alive_seconds, _SHORTEST_PATIENCE_SECONDS):
                 self._reason = f"The broker has answered no PINGREQ for {silent_seconds:.0f} s."
                 self._transport.abort()
                 return
@@ -405,6 +368,19 @@ class Session(asyncio.Protocol, Broker):
             self._connection.ping()
             self._schedule_flush()
         self._ping_later()
+
+    def _tell_refusals(self) -> None:
+        refused = self._outbox.refused - self._refusals_told
+        now = asyncio.get_running_loop().time()
+        if refused and now - self._refusals_told_at >= _REFUSALS_TOLD_EVERY_SECONDS:
+            self._refusals_told += refused
+            self._refusals_told_at = now
+            code, topic = self._outbox.refusal
+            log.warning(
+                f"The broker refuses outputs: {reasons.explain(reasons.PUBACK, code)}",
+                outputs=refused,
+                last_topic=topic,
+            )
 
     def _close(self, reason: str, code: DisconnectReasonCode | None = None) -> None:
         """Write what is left, with a DISCONNECT packet where a code is given; cut the connection if that takes long."""
@@ -418,28 +394,3 @@ class Session(asyncio.Protocol, Broker):
         self._flush()
         self._transport.close()
         self._timer = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._transport.abort)
-
-    def _filters(self) -> list[TopicFilter]:
-        return [
-            TopicFilter(
-                pattern,
-                max_qos=QoS.AT_LEAST_ONCE,
-                retain_as_published=False,
-                retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
-            )
-            for pattern in self._settings.subscriptions
-        ]
-
-    def _connect_packet(self) -> ConnectPacket:
-        settings = self._settings
-        return ConnectPacket(
-            settings.client_id,
-            username=settings.username,
-            password=None if settings.password is None else settings.password.encode(),
-            clean_start=False,
-            will=Will(settings.state_topic, payload=_OFFLINE, qos=QoS.AT_LEAST_ONCE, retain=True),
-            keep_alive=settings.keep_alive_seconds,
-            session_expiry_interval=settings.session_expiry_seconds,
-            receive_max=settings.receive_maximum,
-            max_packet_size=settings.maximum_packet_bytes,
-        )

@@ -65,8 +65,8 @@ def publish(packet_id: int | None, payload: bytes = b"x", qos: QoS = QoS.AT_LEAS
     return PublishPacket("a", payload, qos=QoS.AT_MOST_ONCE if packet_id is None else qos, packet_id=packet_id).write()
 
 
-def deliver(made: Connection, *packet_ids: int) -> list[Receipt]:
-    (event,) = made.receive(b"".join(map(publish, packet_ids)))
+def deliver(made: Connection, *packet_ids: int, qos: QoS = QoS.AT_LEAST_ONCE) -> list[Receipt]:
+    (event,) = made.receive(b"".join(publish(packet_id, qos=qos) for packet_id in packet_ids))
     assert isinstance(event, Received)
     return [receipt for _, receipt in event.publishes if receipt is not None]
 
@@ -100,12 +100,21 @@ def test_connack_is_answered_by_subscribe_and_the_outbox_flows() -> None:
     outbox.add([Output("t", b"{}")], lambda codes: None)
     made = connection(outbox)
     written(made)
-    assert made.receive(ConnAckPacket(session_present=True).write()) == [Connected(True)]
+    (event,) = made.receive(ConnAckPacket(session_present=True).write())
+    assert isinstance(event, Connected)
+    assert event.terms.session_present
     subscribe, output = written(made)
     assert isinstance(subscribe, SubscribePacket)
     assert [topic_filter.pattern for topic_filter in subscribe.topic_filters] == ["presence/#", "rpc/+"]
     assert isinstance(output, PublishPacket)
     assert made.receive(SUBACK) == [Subscribed()]
+
+
+def test_a_broker_that_cannot_carry_the_bridge_is_left_and_the_will_speaks() -> None:
+    made = connection()
+    events = made.receive(ConnAckPacket(max_qos=QoS.AT_MOST_ONCE).write())
+    assert "The broker cannot carry the bridge: QoS not supported (0x9B). Set max_qos 1" in the_end(events)
+    assert farewell(made) == DisconnectReasonCode.DISCONNECT_WITH_WILL_MESSAGE
 
 
 def test_a_refused_connection_names_reason_and_remedy() -> None:
@@ -147,16 +156,23 @@ PACKETS = {
     "disconnect": DisconnectPacket().write(),
     "publish at QoS 2": publish(5, qos=QoS.EXACTLY_ONCE),
     "publish with id 0": b"\x32\x07\x00\x01a\x00\x00\x00x",
+    "publish with an alias": PublishPacket("a", b"x", topic_alias=1).write(),
     "pubrel": mqtt5.PubRelPacket(5).write(),
+    "pubrec": mqtt5.PubRecPacket(5).write(),
+    "pubcomp": mqtt5.PubCompPacket(5).write(),
+    "subscribe": SubscribePacket(5, FILTERS).write(),
+    "unsuback": mqtt5.UnsubAckPacket(5, [mqtt5.UnsubAckReasonCode.SUCCESS]).write(),
+    "unsubscribe": mqtt5.UnsubscribePacket(5, ["a"]).write(),
     "connect": ConnectPacket("x").write(),
     "pingreq": PingReqPacket().write(),
     "auth": mqtt5.AuthPacket(reason_code=mqtt5.AuthReasonCode.CONTINUE_AUTHENTICATION).write(),
 }
+MESSAGES = {"publish", "publish at QoS 0", "publish at QoS 2", "puback", "pubrel"}
 TAKEN = {
     "connecting": {"connack"},
-    "subscribing": {"suback", "publish", "publish at QoS 0", "puback"},
-    "ready": {"publish", "publish at QoS 0", "puback"},
-    "ready, pinged": {"publish", "publish at QoS 0", "puback", "pingresp"},
+    "subscribing": {"suback", *MESSAGES},
+    "ready": MESSAGES,
+    "ready, pinged": {"pingresp", *MESSAGES},
 }
 BEFORE = {"connecting": b"", "subscribing": CONNACK, "ready": CONNACK + SUBACK, "ready, pinged": CONNACK + SUBACK}
 
@@ -176,6 +192,8 @@ def test_every_packet_in_every_state(state: str, name: str) -> None:
     the_end(events)
     if name == "disconnect" and state != "connecting":
         assert written(made) == []
+    elif name == "publish with an alias" and state != "connecting":
+        assert farewell(made) == DisconnectReasonCode.TOPIC_ALIAS_INVALID
     else:
         assert farewell(made) == DisconnectReasonCode.PROTOCOL_ERROR
     assert made.receive(publish(6)) == []
@@ -228,6 +246,28 @@ def test_held_back_only_pings_leave() -> None:
     assert [type(packet) for packet in written(made, hold=True)] == [PingReqPacket]
     assert made.receive(PINGRESP) == [Confirmed(0)]
     assert [type(packet) for packet in written(made)] == [PubAckPacket, PublishPacket]
+
+
+def test_a_delivery_at_qos_2_is_received_once_the_line_has_it_and_completed_when_released() -> None:
+    made = ready()
+    deliver(made, 1)
+    receipts = deliver(made, 2, qos=QoS.EXACTLY_ONCE) + deliver(made, 3)
+    for receipt in receipts:
+        receipt.done = True
+    assert written(made) == []
+    made._receipts[0].done = True
+    puback, pubrec, last = written(made)
+    assert isinstance(puback, PubAckPacket)
+    assert isinstance(pubrec, mqtt5.PubRecPacket)
+    assert (pubrec.packet_id, pubrec.reason_code) == (2, mqtt5.PubRecReasonCode.SUCCESS)
+    assert isinstance(last, PubAckPacket)
+    assert made.receive(mqtt5.PubRelPacket(2).write()) == []
+    (pubcomp,) = written(made)
+    assert isinstance(pubcomp, mqtt5.PubCompPacket)
+    assert pubcomp.packet_id == 2
+    (again,) = deliver(made, 2)
+    again.done = True
+    assert pubacks(made) == [2]
 
 
 # Pings.
@@ -360,6 +400,17 @@ def test_the_brokers_reason_is_told_with_its_remedy() -> None:
     made = ready()
     packet = DisconnectPacket(reason_code=DisconnectReasonCode.SESSION_TAKEN_OVER).write()
     assert "Another client uses the bridge's client id" in the_end(made.receive(packet))
+
+
+def test_what_else_the_broker_says_at_the_end_is_told_too() -> None:
+    packet = DisconnectPacket(
+        reason_code=DisconnectReasonCode.SERVER_MOVED, reason_str="moved\nfor good", server_reference="b2:1883"
+    )
+    reason = the_end(ready().receive(packet.write()))
+    assert reason.endswith(
+        "server moved (0x9D). Set mqtt.host to the broker's new address. The broker says 'moved\\nfor good'. "
+        "The broker names 'b2:1883'."
+    )
 
 
 def test_cancellation_inside_the_codec_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ class Story:
         self.settled: list[list[int]] = []
 
     def connect(self, *, session_present: bool = True, quota: int = 65_535, largest: int = 1_000_000) -> None:
-        self.outbox.begin(session_present=session_present, receive_maximum=quota, maximum_packet_bytes=largest)
+        self.outbox.begin(session_present=session_present, receive_maximum=quota, largest_packet_bytes=largest)
 
     def add(self, *payloads: bytes, qos: int = 1) -> None:
         self.outbox.add([Output("t", payload, qos, "e") for payload in payloads], self.settled.append)
@@ -157,6 +157,18 @@ def test_what_cannot_be_sent_is_settled_with_a_code_and_stops_nothing(story: Sto
     assert [packet.payload for packet in story.sent()] == [b"ok"]
     story.puback(*range(1, 4))
     assert story.settled == [[0x90, 0x95, 0]]
+    assert (story.outbox.refused, story.outbox.refusal) == (2, (0x95, "t"))
+
+
+def test_refusals_are_counted_and_the_last_is_kept(story: Story) -> None:
+    story.connect()
+    story.add(b"a", b"b", b"c")
+    story.sent()
+    story.puback(1, code=0x10)
+    assert story.outbox.refused == 0
+    story.puback(2, code=0x97)
+    story.puback(3, code=0x87)
+    assert (story.outbox.refused, story.outbox.refusal) == (2, (0x87, "t"))
 
 
 def test_the_state_goes_before_the_backlog_and_replaces_an_older_one(story: Story) -> None:

@@ -1,6 +1,8 @@
 """The session against a broker of a few lines, which says exactly what a test wants to hear about."""
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -19,6 +21,7 @@ from mqtt5 import (
     PingReqPacket,
     PingRespPacket,
     PubAckPacket,
+    PubAckReasonCode,
     PublishPacket,
     QoS,
     SubAckPacket,
@@ -27,8 +30,10 @@ from mqtt5 import (
 )
 
 from bridge.adapters.mqtt import session as session_module
-from bridge.adapters.mqtt.session import Session, SessionSettings
+from bridge.adapters.mqtt.session import Session
+from bridge.adapters.mqtt.settings import SessionSettings
 from bridge.domain.values import Output
+from bridge.errors import ConfigError
 from tests.unit.adapters.mqtt.scripted import Broker, Heard, until
 
 SETTINGS = SessionSettings(
@@ -210,10 +215,11 @@ async def test_drained_waits_for_the_backlog(broker: Broker) -> None:
 
 
 class Wire(asyncio.Transport):
-    """A transport that counts writes."""
+    """A transport that counts writes, to a broker at ``peer``."""
 
-    def __init__(self) -> None:
+    def __init__(self, peer: str = "127.0.0.1") -> None:
         super().__init__()
+        self.peer = peer
         self.writes: list[bytes] = []
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -223,11 +229,7 @@ class Wire(asyncio.Transport):
         return False
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        class Socket:
-            def setsockopt(self, *args: int) -> None:
-                pass
-
-        return Socket()
+        return (self.peer, 1883) if name == "peername" else default
 
 
 async def on_the_wire() -> tuple[Session, Wire, Heard]:
@@ -277,6 +279,25 @@ async def test_a_full_transport_holds_back_but_reading_goes_on() -> None:
     session.connection_lost(None)
 
 
+async def test_a_password_in_clear_is_warned_of_once() -> None:
+    session = Session(replace(SETTINGS, password="sesame"), Heard())
+    with logged() as lines:
+        for peer in ("127.0.0.1", "192.0.2.1", "192.0.2.1"):
+            session.connection_made(Wire(peer))
+            session.connection_lost(None)
+    assert lines == ["The bridge's password goes over the network in clear: set mqtt.tls = true."]
+
+
+async def test_what_an_operator_should_know_of_the_connack_is_told(broker: Broker) -> None:
+    broker.connack = ConnAckPacket(session_expiry_interval=60, max_packet_size=5000).write()
+    with logged() as lines:
+        async with running(broker) as (session, heard):
+            assert session.largest_packet_bytes == 268_435_460
+            await ready(heard)
+            assert session.largest_packet_bytes == 5000
+    assert "keeps the bridge's session for 60 s" in lines[0]
+
+
 async def test_a_refused_connection_is_retried_and_told(broker: Broker) -> None:
     broker.connack = ConnAckPacket(reason_code=ConnAckReasonCode.NOT_AUTHORIZED).write()
     with logged() as lines:
@@ -318,6 +339,75 @@ async def test_a_silent_broker_is_left(broker: Broker, monkeypatch: pytest.Monke
         assert ("disconnected", 1, "The broker has answered no PINGREQ for 0 s.") in heard.story
 
 
+async def test_the_keep_alive_of_the_broker_stands_in_place_of_ours(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_SHORTEST_PATIENCE_SECONDS", 0.1)
+    broker.silent = (PingReqPacket,)
+    broker.connack = ConnAckPacket(server_keep_alive=1).write()
+    async with running(broker, replace(SETTINGS, keep_alive_seconds=3600)) as (_, heard):
+        await until(lambda: ("disconnected", 1, "The broker has answered no PINGREQ for 1 s.") in heard.story)
+
+
+async def test_refused_outputs_are_told_together(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_REFUSALS_TOLD_EVERY_SECONDS", 3600)
+    monkeypatch.setattr(session_module, "_FAREWELL_SECONDS", 0.05)
+    broker.silent = (PublishPacket,)
+    with structlog.testing.capture_logs() as lines:
+        async with running(broker) as (session, heard):
+            await ready(heard)
+            session._refusals_told_at = float("-inf")
+            session.publish([Output("users/endpoints/ann", b"secret")] * 3, lambda codes: None)
+            await until(lambda: len(broker.got(PublishPacket)) == 4)
+            code = PubAckReasonCode.NOT_AUTHORIZED
+            broker.say(b"".join(PubAckPacket(number, reason_code=code).write() for number in (2, 3, 4)))
+            await until(lambda: any("refuses outputs" in line["event"] for line in lines))
+            session.publish([Output("a/#", b"secret")], lambda codes: None)
+            await until(lambda: heard.words().count("confirmed") > 5)
+    (line,) = [line for line in lines if "refuses outputs" in line["event"]]
+    assert line["event"].startswith("The broker refuses outputs: not authorized (0x87). Let the bridge's user")
+    assert (line["outputs"], line["last_topic"]) == (3, "users/endpoints/ann")
+
+
+async def test_a_broker_that_hangs_up_before_it_answers_is_told_apart(broker: Broker) -> None:
+    broker.silent = (ConnectPacket,)
+    with logged() as lines:
+        async with running(broker):
+            await until(lambda: broker.got(ConnectPacket))
+            assert broker.writer is not None
+            broker.writer.close()
+            await until(lambda: broker.connections == 2)
+    assert "it hung up before it answered. Set mqtt.tls = true where" in lines[0]
+
+
+async def test_a_tls_file_that_has_become_unusable_is_told_and_tried_again(broker: Broker) -> None:
+    attempts: list[int] = []
+
+    def unusable() -> ssl.SSLContext:
+        attempts.append(1)
+        raise ConfigError("mqtt.ca_file: it cannot be read; mend it")
+
+    with logged() as lines:
+        async with running(broker, replace(SETTINGS, tls=unusable)):
+            await until(lambda: len(attempts) == 2)
+    assert "Cannot connect to the broker: mqtt.ca_file: it cannot be read; mend it. Connecting again in" in lines[0]
+
+
+async def test_a_useless_address_gives_way_to_the_next(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(_loop: object, _host: str, port: int, **_: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}", port)) for last in (2, 1)]
+
+    useless = Broker()
+    useless.silent = (ConnectPacket,)
+    server = await asyncio.start_server(useless.serve, "127.0.0.2", broker.port)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", look_up)
+    async with running(broker, replace(SETTINGS, connect_timeout_seconds=0.3)) as (_, heard):
+        await ready(heard)
+    assert (useless.connections, broker.connections) == (1, 1)
+    server.close()
+    await server.wait_closed()
+
+
 async def test_a_broker_that_never_answers_connect_is_left(broker: Broker) -> None:
     broker.silent = (ConnectPacket,)
     with logged() as lines:
@@ -343,6 +433,24 @@ async def test_stop_does_not_wait_for_a_broker_that_is_slow_to_connect(broker: B
     await until(lambda: broker.connections == 1)
     await session.stop()
     await asyncio.wait_for(task, 1)
+
+
+async def test_stop_in_the_moment_in_which_the_connection_is_lost(broker: Broker) -> None:
+    class Stopping(Heard):
+        def disconnected(self, connection: int, reason: str) -> None:
+            super().disconnected(connection, reason)
+            with pytest.raises(StopIteration):  # it has nothing to wait for
+                session.stop().send(None)
+
+    heard = Stopping()
+    session = Session(replace(SETTINGS, port=broker.port), heard)
+    task = asyncio.create_task(session.run())
+    await ready(heard)
+    assert broker.writer is not None
+    broker.writer.close()
+    await asyncio.wait_for(task, 5)
+    assert heard.words()[-1] == "disconnected"
+    assert broker.connections == 1
 
 
 async def test_a_cancelled_run_cuts_the_connection_without_a_disconnect(broker: Broker) -> None:

@@ -1,0 +1,24 @@
+"""Who listens to the session."""
+
+from typing import Protocol
+
+from bridge.adapters.mqtt.connection import Publishes
+
+
+class Listener(Protocol):
+    """Who hears what the session says. Every call is made on the event loop and must return soon."""
+
+    def connected(self, connection: int, session_present: bool) -> None:
+        """Connection number ``connection`` stands; nothing of it was handed over before."""
+
+    def subscribed(self, connection: int) -> None:
+        """Every subscription was granted."""
+
+    def received(self, publishes: Publishes) -> None:
+        """Publishes in order of arrival, all of one read; the receipt is None at QoS 0."""
+
+    def confirmed(self, connection: int, acknowledged: int) -> None:
+        """The broker has seen the PUBACK of every receipt whose number is at most ``acknowledged``."""
+
+    def disconnected(self, connection: int, reason: str) -> None:
+        """The connection ended: its receipts are void, and the session connects again by itself."""
