@@ -27,6 +27,10 @@ MAXIMUM_OUTPUTS = 10_000
 MAXIMUM_BYTES = 8 * 1024 * 1024
 # Below the message_size_limit of the shipped mosquitto.conf.
 MAXIMUM_ANSWER_BYTES = 900_000
+# What topic, ids and headers add to a payload is counted only where it could matter: hardly any configuration has
+# topics near this length, and the session refuses what slips through.
+_ROOM_BESIDE_PAYLOAD_BYTES = 4_096
+_HEADER_BYTES = 72
 
 
 class Item(msgspec.Struct, eq=False, gc=False):
@@ -58,17 +62,21 @@ class Part:
         outputs: the messages that the decisions make, in order.
         asked: who is answered once the broker has settled them.
         rejections: what could not be taken, and why.
+        unsendable: outputs that the broker would not take, being too large; neither journaled nor published.
         moved: items that concern another organization.
         unfinished: records with work left over, to go before everything else.
     """
 
-    def __init__(self, organization: str) -> None:
+    def __init__(self, organization: str, largest_packet_bytes: int) -> None:
         self.organization = organization
+        self.largest_packet_bytes = largest_packet_bytes
+        self._unchecked_bytes = largest_packet_bytes - _ROOM_BESIDE_PAYLOAD_BYTES
         self.work: list[tuple[Item, Command]] = []
         self.decided = 0
         self.state: State | None = None
         self.outputs: list[Output] = []
         self.asked: list[Asked] = []
+        self.unsendable: list[Output] = []
         self.rejections: list[tuple[Item, Refusal]] = []
         self.moved: list[Item] = []
         self.unfinished: list[str] = []
@@ -162,12 +170,15 @@ class Part:
                 outputs = self._refuse(item, command, refusal, state)
             if state.keep() or (item.held is not None and type(command) not in UNJOURNALED):
                 self._durable.add(index)
+            size_bytes = sum([len(output.payload) for output in outputs])
+            if size_bytes > self._unchecked_bytes:
+                outputs = self._sendable(outputs)
             for answer_later in later:
                 self.asked.append(Asked(answer_later, len(self.outputs), len(outputs), item.reply, item.held))
             if outputs:
                 self._told.append((index, outputs))
                 self.outputs += outputs
-                self._bytes += sum([len(output.payload) for output in outputs])
+                self._bytes += size_bytes
             if state.unfinished or len(self.outputs) > MAXIMUM_OUTPUTS or self._bytes > MAXIMUM_BYTES:
                 self.cut()
                 return
@@ -190,6 +201,9 @@ class Part:
                 is_complete = False
         if decision.verbatim is not None:
             router.pass_on(decision.verbatim, state, outputs)
+            if len(decision.verbatim.payload) > self._unchecked_bytes:
+                for output in outputs:
+                    self._require_sendable(output, "the event", "make it shorter")
         if isinstance(decision.answer, Later):
             later.append(decision.answer)
         elif item.reply is not None:
@@ -197,7 +211,22 @@ class Part:
             if len(payload) > MAXIMUM_ANSWER_BYTES:
                 raise Refusal("too_many", f"the answer has {len(payload)} bytes, too many for one message: pass limit")
             outputs.append(_reply(item.reply, payload))
+            self._require_sendable(outputs[-1], "the answer", "pass limit")
         return is_complete
+
+    def _require_sendable(self, output: Output, what: str, remedy: str) -> None:
+        if packet_bytes(output) > self.largest_packet_bytes:
+            raise Refusal(
+                "too_large",
+                f"{what} has {len(output.payload)} bytes, the broker takes packets of {self.largest_packet_bytes}: "
+                f"{remedy}, or raise the broker's max_packet_size",
+            )
+
+    def _sendable(self, outputs: list[Output]) -> list[Output]:
+        sendable: list[Output] = []
+        for output in outputs:
+            (sendable if packet_bytes(output) <= self.largest_packet_bytes else self.unsendable).append(output)
+        return sendable
 
     def _refuse(self, item: Item, command: Command, refusal: Refusal, state: State) -> list[Output]:
         if refusal.code == "corrupt_record" and isinstance(command, Expire):
@@ -269,15 +298,21 @@ def items_of(work: Sequence[tuple[Item, Command]]) -> list[Item]:
     ]
 
 
-def parts_of(items: Sequence[Item]) -> Mapping[str, Part]:
-    """Divide items by organization, in order."""
+def parts_of(items: Sequence[Item], largest_packet_bytes: int) -> Mapping[str, Part]:
+    """Divide items by organization, in order; no output shall make a larger packet."""
     parts: dict[str, Part] = {}
     for item in items:
         part = parts.get(item.organization)
         if part is None:
-            part = parts[item.organization] = Part(item.organization)
+            part = parts[item.organization] = Part(item.organization, largest_packet_bytes)
         part.add(item)
     return parts
+
+
+def packet_bytes(output: Output) -> int:
+    """Return how many bytes an output's PUBLISH packet has at most (MQTT 5 section 3.3); few less in truth."""
+    beside = len(output.topic.encode()) + len(output.event_id.encode()) + len(output.correlation or b"")
+    return len(output.payload) + beside + _HEADER_BYTES
 
 
 def _reply(reply: Reply, payload: bytes) -> Output:

@@ -186,6 +186,11 @@ class Line:
             self._walked = ""
         epoch = self._epoch or await self._insist(lambda: self._registry.recall("session_epoch"))
         if epoch is None or not mark.session_present:
+            if epoch is not None:
+                log.warning(
+                    "The broker has lost the bridge's session, and with it the inputs that waited there. See that it "
+                    "keeps sessions over its restarts, and that no other client uses the bridge's client id."
+                )
             epoch = self._new_epoch()
             await self._insist(lambda: self._registry.remember("session_epoch", epoch))
             self._settlement.forget_session()
@@ -283,7 +288,7 @@ class Line:
     async def _batch(self, items: list[Item]) -> list[Item]:
         """Take items through the line once; returns those that must go again, in order."""
         self._outcomes.forget_kept()
-        parts = list(parts_of(items).values())
+        parts = list(parts_of(items, self._broker.largest_packet_bytes).values())
         for _ in range(MAXIMUM_WAVES):
             pending = [part for part in parts if not part.is_decided]
             if not pending:
@@ -427,6 +432,9 @@ class Line:
             self._counts[f"rejected:{refusal.code}"] += 1
             if item.reply is None:
                 self._reporter.report(item.source, refusal, state.moment.now_ms)
+        if part.unsendable:
+            self._counts["refused_by_broker"] += len(part.unsendable)
+            self._reporter.report_unsendable(part.unsendable, part.largest_packet_bytes, state.moment.now_ms)
         if state.told:
             self._told_ms.update(state.told)
             if len(self._told_ms) > MAXIMUM_TOLD:

@@ -87,6 +87,10 @@ class Registry(Protocol):
 class Broker(Protocol):
     """What the line asks of the MQTT session. Nothing here waits for the network except `drained`."""
 
+    @property
+    def largest_packet_bytes(self) -> int:
+        """Bytes of the largest MQTT packet that the broker takes, as it said last."""
+
     def publish(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
         """Send outputs in order; ``settled`` is called once with their PUBACK reason codes (0 for QoS 0), in order."""
 

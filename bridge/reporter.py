@@ -1,11 +1,18 @@
-"""Tells of rejected inputs on ``bridge/<name>/rejected``: at most ten a second, and how many were left out."""
+"""Tells of what is not done: rejected inputs on ``bridge/<name>/rejected``, at most ten a second and how many were left
+out; outputs that the broker would not take in the log, a line a second.
+"""
+
+from collections.abc import Sequence
 
 import msgspec
+import structlog
 
 from bridge.domain.clock import iso_ms
 from bridge.domain.values import Output
 from bridge.errors import Refusal
 from bridge.ports import Broker
+
+log = structlog.get_logger("bridge.reporter")
 
 PER_SECOND = 10
 MAXIMUM_TOPIC = 1_024
@@ -23,6 +30,7 @@ class Reporter:
         self._second = 0
         self._told = 0
         self._omitted = 0
+        self._unsendable_second = 0
 
     def report(self, source: tuple[str, int], refusal: Refusal, now_ms: int) -> None:
         """Publish one rejection, unless this second has had its share; the next one then says how many were omitted.
@@ -50,3 +58,23 @@ class Reporter:
             report["omitted"] = self._omitted
             self._omitted = 0
         self._broker.publish([Output(self._topic, msgspec.json.encode(report), qos=0)], lambda _: None)
+
+    def report_unsendable(self, outputs: Sequence[Output], largest_packet_bytes: int, now_ms: int) -> None:
+        """Log outputs that were dropped because the broker takes no packet as large, unless this second has its line.
+
+        Args:
+            outputs: at least one.
+            largest_packet_bytes: what it takes.
+            now_ms: when, epoch milliseconds.
+        """
+        second = now_ms // 1000
+        if second == self._unsendable_second:
+            return
+        self._unsendable_second = second
+        log.warning(
+            "Outputs are larger than the broker takes, and dropped: raise its max_packet_size, or send smaller ones.",
+            outputs=len(outputs),
+            topic=outputs[0].topic,
+            payload_bytes=len(outputs[0].payload),
+            broker_takes_bytes=largest_packet_bytes,
+        )

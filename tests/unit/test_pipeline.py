@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from bridge import pipeline
 from bridge.adapters.memory import MemoryRegistry, Ranks
@@ -245,6 +246,29 @@ def test_a_lost_session_ends_all_packet_ids() -> None:
     world.say("presence/users/ann", "online", packet_id=7, duplicate=True)
     assert world.counts["joined"] == 0
     assert "user:ann" in world.stored()
+
+
+@pytest.mark.parametrize("is_new_process", [False, True])
+def test_a_lost_session_is_said_and_survived(is_new_process: bool) -> None:
+    world = World()
+    world.register("eve", "eve1", 86_400, watch=["*"])
+    world.tick()
+    with capture_logs() as lines:
+        if is_new_process:
+            world = World(registry=world.registry, instance="i2")
+        world.connect(session_present=False)
+        world.connect(session_present=True)
+    assert ["has lost the bridge's session" in line["event"] for line in lines] == [True]
+    assert types_of(world.online("ann")["eve1"]) == ["UserPresenceChangedEvent"]
+    world.tick()
+    assert world.all_acknowledged
+    assert world.journal() == {}
+
+
+def test_a_first_session_and_a_resumed_one_are_no_news() -> None:
+    with capture_logs() as lines:
+        World().connect(session_present=True)
+    assert lines == []
 
 
 # Recovery: the next run.

@@ -80,6 +80,7 @@ class FakeBroker:
 
     def __init__(self, *, settles: bool = True) -> None:
         self.settles = settles
+        self.largest_packet_bytes = 268_435_460
         self.outputs: list[Output] = []
         self.batches: list[list[Output]] = []
         self.waiting: list[tuple[int, Callable[[list[int]], None]]] = []

@@ -302,7 +302,7 @@ async def test_a_refused_connection_is_retried_and_told(broker: Broker) -> None:
     broker.connack = ConnAckPacket(reason_code=ConnAckReasonCode.NOT_AUTHORIZED).write()
     with logged() as lines:
         async with running(broker) as (_, heard):
-            await until(lambda: broker.connections == 3)
+            await until(lambda: broker.connections >= 3)
     assert heard.story == []
     assert "refused the connection: not authorized (0x87). Check mqtt.username" in lines[0]
     assert "Connecting again in" in lines[0]
@@ -312,7 +312,7 @@ async def test_a_refused_subscription_is_retried_and_told(broker: Broker) -> Non
     broker.suback = SubAckReasonCode.NOT_AUTHORIZED
     with logged() as lines:
         async with running(broker) as (_, heard):
-            await until(lambda: broker.connections == 2)
+            await until(lambda: broker.connections >= 2)
             broker.suback = SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE
             await ready(heard)
     assert "presence/#: not authorized (0x87). Let" in lines[0]
@@ -376,7 +376,7 @@ async def test_a_broker_that_hangs_up_before_it_answers_is_told_apart(broker: Br
             await until(lambda: broker.got(ConnectPacket))
             assert broker.writer is not None
             broker.writer.close()
-            await until(lambda: broker.connections == 2)
+            await until(lambda: broker.connections >= 2)
     assert "it hung up before it answered. Set mqtt.tls = true where" in lines[0]
 
 
@@ -412,7 +412,7 @@ async def test_a_broker_that_never_answers_connect_is_left(broker: Broker) -> No
     broker.silent = (ConnectPacket,)
     with logged() as lines:
         async with running(broker, replace(SETTINGS, connect_timeout_seconds=0.05)):
-            await until(lambda: broker.connections == 2)
+            await until(lambda: broker.connections >= 2)
     assert "no answer" in lines[0]
 
 
