@@ -16,6 +16,7 @@ from bridge.adapters.mqtt.session import Session
 from bridge.adapters.mqtt.settings import SessionSettings
 from bridge.adapters.registry import RedisRegistry
 from bridge.config import Rooms, rooms
+from bridge.domain.audit import Auditor
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry
 from bridge.errors import ConfigError, LeaseLost, RegistryUnavailable
@@ -77,19 +78,14 @@ async def _term(settings: Settings, built: Rooms, stopping: asyncio.Event, *, st
     """
     instance = secrets.token_hex(4)
     bridge = f"{settings.name}/{instance}"
-    registry = RedisRegistry(
-        settings.redis.url,
-        key_prefix=settings.redis.key_prefix,
-        bridge=bridge,
-        timeout_seconds=settings.redis.timeout_seconds,
-    )
+    registry, keeper = _registry(settings, bridge), _registry(settings, bridge)
     lease = Lease(registry, bridge)
     try:
         opened = await _unless(stopping, _open(registry, lease, settings, starting=starting))
         if opened is None:
             return 0
         client_id, owed = opened
-        code = await _serve(settings, registry, lease, instance, client_id, owed, built, stopping)
+        code = await _serve(settings, registry, keeper, lease, instance, client_id, owed, built, stopping)
         with contextlib.suppress(RegistryUnavailable):
             await lease.release()
     except Exception as error:
@@ -99,7 +95,17 @@ async def _term(settings: Settings, built: Rooms, stopping: asyncio.Event, *, st
         return None
     finally:
         await registry.close()
+        await keeper.close()
     return code
+
+
+def _registry(settings: Settings, bridge: str) -> RedisRegistry:
+    return RedisRegistry(
+        settings.redis.url,
+        key_prefix=settings.redis.key_prefix,
+        bridge=bridge,
+        timeout_seconds=settings.redis.timeout_seconds,
+    )
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[object, object, _T]) -> _T | None:
@@ -196,6 +202,7 @@ async def _client_id(registry: RedisRegistry, settings: Settings) -> str:
 async def _serve(
     settings: Settings,
     registry: RedisRegistry,
+    keeper: RedisRegistry,
     lease: Lease,
     instance: str,
     client_id: str,
@@ -227,7 +234,14 @@ async def _serve(
         may_connect=lease.confirm,
     )
     settlement = Settlement(session, counts)
-    outcomes = Outcomes(registry, session, settlement)
+    audit = settings.audit
+    outcomes = Outcomes(
+        registry=keeper,
+        broker=session,
+        settlement=settlement,
+        auditor=Auditor(built.endpoint_topics.endpoint_of) if audit.enabled else None,
+        maximum_audit=audit.maximum_entries,
+    )
     limits = Limits(mqtt.payload_limit_bytes, mqtt.rpc_payload_limit_bytes, mqtt.status_limit_bytes)
     line = Line(
         registry=registry,
@@ -251,6 +265,7 @@ async def _serve(
         connection = tasks.create_task(_part("mqtt-session", session.run()))
         working = tasks.create_task(_part("line", line.run()))
         following = tasks.create_task(_part("outcomes", outcomes.run()))
+        trimming = tasks.create_task(_part("audit", outcomes.trim(built.rules.audit_ms)))
         telling = tasks.create_task(_part("counts", _tell_counts(counts)))
         holding = tasks.create_task(_part("lease", lease.keep()))
         await stopping.wait()
@@ -262,7 +277,7 @@ async def _serve(
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(line.finish(), _FINISH_SECONDS)
         await session.stop()
-        for task in (connection, working, following, telling, holding):
+        for task in (connection, working, following, trimming, telling, holding):
             task.cancel()
     log.info("The bridge has stopped.", clean=is_clean, **counts)
     return 0 if is_clean else 1

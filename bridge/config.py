@@ -171,6 +171,7 @@ def _rules(settings: Settings) -> Rules:
         maximum_watch=endpoints.maximum_watch,
         default_watch=tuple(endpoints.default_watch),
         bound_ids=endpoints.id_policy == "bound",
+        audit_ms=round(settings.audit.maximum_age_hours * 3_600_000) if settings.audit.enabled else 0,
         event_limit_bytes=settings.sending.event_limit_bytes,
         reminder_event=endpoints.reminder_event,
     )

@@ -206,7 +206,7 @@ class Line:
             group = self._settlement.group(organization, entry_id, inputs)
             again = copies(entry_id, entry, now_ms) + await self._show(organization, entry.shown)
             self._counts["redelivered"] += len(again)
-            self._broker.publish(again, group.settled)
+            self._broker.publish(again, self._outcomes.expect(group, again))
 
     async def _show(self, organization: str, keys: list[str]) -> list[Output]:
         """Return what the registry topics of these subjects are to show now."""
@@ -442,7 +442,7 @@ class Line:
                 self._told_ms = dict(latest)
         self._counts["published"] += len(part.outputs)
         group = self._settlement.group(part.organization, entry, inputs)
-        follow = self._outcomes.expect(group, part.asked, state.sends)
+        follow = self._outcomes.expect(group, part.outputs, part.asked, state.sends)
         began = perf_counter()
 
         def settled(reason_codes: list[int]) -> None:

@@ -32,8 +32,27 @@ class Registry(Protocol):
     async def settle(self, entries: Mapping[str, Sequence[str]]) -> None:
         """Delete journal entries: organization -> entry ids. One trip."""
 
-    async def keep(self, kept: Mapping[str, Kept]) -> None:
-        """Keep what followed from the broker's word: organization -> `Kept`. One trip; safe to repeat."""
+    async def keep(self, kept: Mapping[str, Kept], maximum_audit: int) -> list[str]:
+        """Keep what followed from the broker's word: organization -> `Kept`. One trip.
+
+        Of each organization's audit stream the newest ``maximum_audit`` entries stay. An entry may be there twice where
+        an answer was lost.
+
+        Returns:
+            The organizations whose audit stream's key holds something else: their entries are lost.
+        """
+
+    async def audit(self, organization: str, start: str, limit: int) -> list[tuple[str, bytes]]:
+        """At most ``limit`` audit entries (id, text), oldest first.
+
+        Args:
+            organization: whose.
+            start: ``-`` for the oldest, epoch milliseconds, or ``(<id>`` for the first after that entry.
+            limit: how many at most.
+        """
+
+    async def trim_audit(self, maximum_age_ms: int) -> None:
+        """Delete every organization's audit entries that are older by Redis TIME."""
 
     async def due(self, limit: int) -> list[tuple[str, str]]:
         """At most ``limit`` (organization, key) whose deadline is not after the registry clock of the last tick."""

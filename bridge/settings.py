@@ -335,6 +335,22 @@ class Sending(_Section):
     )
 
 
+class Audit(_Section):
+    """What was told to whom, and what came of it: a stream per organization, read by the RPC events."""
+
+    enabled: bool = Field(
+        False,
+        description="Whether it is kept. Off unless somebody wants it: it holds every event that is sent, but for what "
+        "masks hide, and takes Redis' memory: an event's size and about 100 bytes for each.",
+    )
+    maximum_entries: int = Field(
+        100_000, ge=1, le=10_000_000, description="Entries kept of one organization, the newest."
+    )
+    maximum_age_hours: float = Field(
+        24, gt=0, le=8760, description="Hours for which an entry is kept. Older ones go within a minute."
+    )
+
+
 class Route(_Section):
     """To whom one event goes and how, instead of the default."""
 
@@ -399,6 +415,7 @@ class Settings(_Section):
     sessions: Sessions = Sessions()
     endpoints: Endpoints = Endpoints()
     sending: Sending = Sending()
+    audit: Audit = Audit()
     log: Log = Log()
 
     @field_validator("name")

@@ -46,7 +46,13 @@ class Journal(dict[str, tuple[str, bytes]]):
     added = 0
 
 
-Value = bytes | Ranks | Bridges | Journal
+class Audit(dict[str, bytes]):
+    """A stream: entry id -> text, oldest first, and how many there ever were."""
+
+    added = 0
+
+
+Value = bytes | Ranks | Bridges | Journal | Audit
 
 
 class MemoryRegistry:
@@ -109,13 +115,40 @@ class MemoryRegistry:
                 for entry in ids:
                     journal.pop(entry, None)
 
-    async def keep(self, kept: Mapping[str, Kept]) -> None:
+    async def keep(self, kept: Mapping[str, Kept], maximum_audit: int) -> list[str]:
         """Keep what followed from the broker's word."""
+        spoilt: list[str] = []
         for organization, what in kept.items():
             values = self.organizations.setdefault(organization, {})
+            if what.audit:
+                audit = values.setdefault("audit", Audit())
+                if isinstance(audit, Audit):
+                    for text in what.audit:
+                        audit.added += 1
+                        audit[f"{self.now_ms}-{audit.added}"] = text
+                    for entry in list(audit)[:-maximum_audit]:
+                        del audit[entry]
+                else:
+                    spoilt.append(organization)
             for key, text in what.sent.items():
                 values[key] = text
                 self._ends_ms[organization, key] = self.now_ms + SENT_SECONDS * 1000
+
+        return spoilt
+
+    async def audit(self, organization: str, start: str, limit: int) -> list[tuple[str, bytes]]:
+        """At most ``limit`` audit entries (id, text), oldest first."""
+        first = (0, 0) if start == "-" else _place(start.removeprefix("("))
+        if start.startswith("("):
+            first = (first[0], first[1] + 1)
+        return [entry for entry in self._audit(organization).items() if _place(entry[0]) >= first][:limit]
+
+    async def trim_audit(self, maximum_age_ms: int) -> None:
+        """Delete every organization's audit entries that are older."""
+        for organization in self.organizations:
+            audit = self._audit(organization)
+            for entry in [entry for entry in audit if _place(entry)[0] < self.now_ms - maximum_age_ms]:
+                del audit[entry]
 
     async def due(self, limit: int) -> list[tuple[str, str]]:
         """At most ``limit`` (organization, key) due by the clock of the last tick, the longest due first."""
@@ -197,6 +230,10 @@ class MemoryRegistry:
         """Keep a small fact across restarts."""
         self._facts[field] = value
 
+    def _audit(self, organization: str) -> Audit:
+        found = self.organizations.get(organization, {}).get("audit")
+        return found if isinstance(found, Audit) else Audit()
+
     def _loaded(self, organization: str, want: Want) -> Loaded:
         values = self.organizations.get(organization, {})
         for key in want.keys:
@@ -262,6 +299,11 @@ def _refusals(commit: Commit, values: Mapping[str, Value], floor: int) -> Iterat
     if commit.journal is not None:
         touched.append(("journal", Journal))
     yield from (Corrupt(key) for key, kind in touched if not isinstance(values.get(key, kind()), kind))
+
+
+def _place(entry: str) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def _version(text: bytes) -> int:

@@ -45,7 +45,7 @@ from bridge.errors import ConfigError, LeaseLost, RegistryUnavailable
 CHUNK = 1000  # keys in one command, so that no command holds Redis for long
 WALK_STEP = 200  # keys of any kind that one step of a walk looks at
 JOURNAL_CHUNK = 100  # journal entries in one answer; one may hold a whole batch's outputs
-SCRIPTS = ("commit", "claim", "tick", "lease", "fence")
+SCRIPTS = ("commit", "claim", "tick", "lease", "fence", "audit")
 CLOCK_AHEAD_MS = 2000  # how far a moment's clock runs on after the last tick; tick.lua knows it, too
 
 
@@ -76,7 +76,7 @@ class RedisRegistry:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         scripts = [Script(Path(__file__).parent / "lua" / f"{name}.lua") for name in SCRIPTS]
-        self._commit, self._claim, self._tick, self._lease, self._fence = scripts
+        self._commit, self._claim, self._tick, self._lease, self._fence, self._append = scripts
         self._redis = RedisConnection(url, timeout_seconds=timeout_seconds, scripts=scripts, tls=tls)
         self._prefix = key_prefix
         self._bridge = bridge
@@ -156,14 +156,33 @@ class RedisRegistry:
         )
         await self._ask(*commands, lenient=True)
 
-    async def keep(self, kept: Mapping[str, Kept]) -> None:
+    async def keep(self, kept: Mapping[str, Kept], maximum_audit: int) -> list[str]:
         """Keep what followed from the broker's word; see `bridge.ports.Registry.keep`."""
-        commands = (
+        audited = {organization: what.audit for organization, what in kept.items() if what.audit}
+        commands = [
+            self._append.call([self._of(organization) + "audit"], [maximum_audit, *entries])
+            for organization, entries in audited.items()
+        ]
+        commands += (
             ("SET", self._of(organization) + key, text, "EX", SENT_SECONDS)
             for organization, what in kept.items()
             for key, text in what.sent.items()
         )
-        await self._ask(*commands)
+        replies = await self._ask(*commands)
+        return [organization for organization, length in zip(audited, replies, strict=False) if length < 0]
+
+    async def audit(self, organization: str, start: str, limit: int) -> list[tuple[str, bytes]]:
+        """At most ``limit`` audit entries (id, text), oldest first; see `bridge.ports.Registry.audit`."""
+        command = ("XRANGE", self._of(organization) + "audit", start, "+", "COUNT", limit)
+        [reply] = await self._ask(command, lenient=True)
+        return [(entry.decode(), fields[1]) for entry, fields in reply or ()]
+
+    async def trim_audit(self, maximum_age_ms: int) -> None:
+        """Delete every organization's audit entries that are older by Redis TIME."""
+        (seconds, _), names = await self._ask(("TIME",), ("SMEMBERS", self._global("organizations")))
+        oldest_ms = int(seconds) * 1000 - maximum_age_ms
+        keys = (self._of(_text(name)) + "audit" for name in names)
+        await self._ask(*(("XTRIM", key, "MINID", "=", oldest_ms) for key in keys), lenient=True)
 
     async def due(self, limit: int) -> list[tuple[str, str]]:
         """At most ``limit`` (organization, key) due by the clock of the last tick, the longest due first."""

@@ -245,6 +245,7 @@ class Stack:
             "ENDPOINT_BRIDGE_MQTT__HOST": "127.0.0.1",
             "ENDPOINT_BRIDGE_MQTT__PORT": str(self.mqtt_port),
             "ENDPOINT_BRIDGE_REDIS__URL": self.redis_url,
+            "ENDPOINT_BRIDGE_AUDIT__ENABLED": "true",
         }
         return {**os.environ, **addresses}
 

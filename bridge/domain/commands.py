@@ -6,6 +6,7 @@ Times are epoch milliseconds, None for "now". A member is a `Ref`.
 import msgspec
 
 from bridge.domain.ids import Ref
+from bridge.domain.records import AuditEntry
 from bridge.domain.values import Kind
 
 
@@ -158,6 +159,7 @@ class SendEvent(msgspec.Struct, frozen=True):
 
     Attributes:
         event: its JSON text as given, and as delivered.
+        note: what may be stored of it.
         event_id: for the user property; empty: the bridge makes one.
         listed: answer each copy's outcome, not their number.
         key: record key by which a repetition is known; empty where nothing tells one.
@@ -165,6 +167,7 @@ class SendEvent(msgspec.Struct, frozen=True):
     """
 
     event: msgspec.Raw
+    note: AuditEntry
     event_id: str
     user: str
     endpoint: str | None
@@ -172,6 +175,23 @@ class SendEvent(msgspec.Struct, frozen=True):
     listed: bool = False
     key: str = ""
     body: str = ""
+
+
+class AuditFilter(msgspec.Struct, frozen=True):
+    """Which audit entries are wanted: those that fit all that is not None."""
+
+    user_id: str | None = None
+    type: str | None = None
+    room: str | None = None
+    session: str | None = None
+
+
+class ReadAudit(msgspec.Struct, frozen=True):
+    """Ask for audit entries from ``since`` on: an ISO time or an entry's id; None for the oldest."""
+
+    since: str | None
+    wanted: AuditFilter
+    limit: int
 
 
 class ListEndpoints(msgspec.Struct, frozen=True):
@@ -232,6 +252,7 @@ Command = (
     | UnregisterEndpoint
     | WatchEndpoint
     | SendEvent
+    | ReadAudit
     | ListEndpoints
     | ListSubjects
     | SessionsOf

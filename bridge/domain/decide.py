@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.domain import commands as c
+from bridge.domain.audit import read_audit
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.endpoints import (
     expire_endpoints,
@@ -94,6 +95,7 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.UnregisterEndpoint: unregister_endpoint,
     c.WatchEndpoint: watch_endpoint,
     c.SendEvent: send_event,
+    c.ReadAudit: read_audit,
     c.ListEndpoints: list_endpoints,
     c.ListSubjects: list_subjects,
     c.SessionsOf: sessions_of,
@@ -157,7 +159,7 @@ _OWNED = frozenset((c.RegisterEndpoint, c.KeepEndpoint, c.UnregisterEndpoint, c.
 UNJOURNALED = frozenset(
     (
         *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.MediaStateOf),
-        *(c.Ignore, c.Reject, c.Unfile, c.SendEvent),
+        *(c.Ignore, c.Reject, c.Unfile, c.SendEvent, c.ReadAudit),
     )
 )
 

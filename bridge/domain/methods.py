@@ -9,15 +9,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from bridge.domain.audit import MAXIMUM_AUDIT, start_of
 from bridge.domain.clock import parse_time
 from bridge.domain.codec import read_document, read_json
 from bridge.domain.commands import (
+    AuditFilter,
     Caller,
     Command,
     KeepEndpoint,
     ListEndpoints,
     ListSubjects,
     MediaStateOf,
+    ReadAudit,
     RegisterEndpoint,
     SendEvent,
     SessionMembers,
@@ -28,6 +31,7 @@ from bridge.domain.commands import (
 )
 from bridge.domain.endpoints import check_watch
 from bridge.domain.ids import is_endpoint_id, is_id, is_organization, new_endpoint_id, sent_key
+from bridge.domain.records import AuditEntry
 from bridge.domain.rules import Rules
 from bridge.domain.sending import digest, read_event
 from bridge.domain.subjects import MAXIMUM_ANSWER
@@ -107,6 +111,19 @@ class _Send(_Params):
     masks: list[object] | None = None
     organization_id: str | None = None
     outcomes: bool = False
+
+
+class _AuditFilter(_Params):
+    user_id: str | None = None
+    type: str | None = None
+    room: str | None = None
+    session: str | None = None
+
+
+class _Events(_Params):
+    since: str | None = None
+    filter: _AuditFilter | None = None
+    limit: int | None = None
 
 
 class _User(_Params):
@@ -219,7 +236,17 @@ def _send(params: _Send, call: Call) -> Command:
         named = ("key", call.idempotency_key) if call.idempotency_key else ("event", given.id, user, endpoint)
         key = sent_key(digest(call.caller.user, *named))
         body = digest(given.document, user, endpoint, qos, params.masks or [])
-    return SendEvent(params.event, given.id, user, endpoint, qos, params.outcomes, key, body)
+    note = AuditEntry(params.event, user_id=user)
+    return SendEvent(params.event, note, given.id, user, endpoint, qos, params.outcomes, key, body)
+
+
+def _events(params: _Events, _: Call) -> Command:
+    limit = MAXIMUM_AUDIT if params.limit is None else params.limit
+    if not 1 <= limit <= MAXIMUM_AUDIT:
+        raise _invalid(f"limit is {limit}: use 1..{MAXIMUM_AUDIT}")
+    start_of(params.since)
+    wanted = params.filter or _AuditFilter()
+    return ReadAudit(params.since, AuditFilter(wanted.user_id, wanted.type, wanted.room, wanted.session), limit)
 
 
 METHODS: dict[str, Method] = {
@@ -247,6 +274,7 @@ METHODS: dict[str, Method] = {
         users=True,
     ),
     "send_event": Method(_Send, _send, users=True),
+    "events": Method(_Events, _events),
     "list_endpoints": Method(_User, lambda p, call: ListEndpoints(_own_user(p.user_id, call)), users=True),
 }
 
@@ -255,6 +283,7 @@ RPC_CODES = frozenset(
     {
         *("invalid_params", "unknown_method", "forbidden", "not_found", "conflict"),
         *("too_many", "too_large", "quota_exceeded", "corrupt_record", "invalid_event", "invalid_mask"),
+        "unavailable",
     }
 )
 

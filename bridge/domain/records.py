@@ -5,6 +5,8 @@ milliseconds. Records are never changed in place: a change is a new record, so t
 again. A field that has its default is left out of the JSON.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 SCHEMA = 1
@@ -109,6 +111,32 @@ class Sent(msgspec.Struct, gc=False):
     body: str
     endpoints: tuple[str, ...]
     outcomes: list[str] | None = None
+
+
+class AuditFacts(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """What an event is looked for by."""
+
+    type: str | None
+    session_id: str | None = None
+    topic_id: str | None = None
+
+
+class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", gc=False):
+    """One entry of the audit stream: an event, and those of its endpoints that had the same outcome.
+
+    Attributes:
+        event: JSON, masked.
+        audience: endpoint ids.
+        outcome: ``acknowledged``, ``no_subscriber``, ``sent``, ``refused``, or ``no_endpoint`` where nobody was there.
+        user_id: whom a caller sent it to; of the bridge's own events the event tells.
+        original: facts of the event without its masks; None where it has none.
+    """
+
+    event: msgspec.Raw
+    audience: Sequence[str] = ()
+    outcome: str = ""
+    user_id: str | None = None
+    original: AuditFacts | None = None
 
 
 class Watchers(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,6 +7,7 @@ class Rules(msgspec.Struct, frozen=True):
     """See ``config/bridge.toml`` for what each setting means and why its default is what it is.
 
     Attributes:
+        audit_ms: how long audit entries are kept; 0: none are made.
         organization_in_topic: the topic prefix names the organization, so an endpoint of another one is unknown there.
     """
 
@@ -24,5 +25,6 @@ class Rules(msgspec.Struct, frozen=True):
     maximum_watch: int = 1_000
     default_watch: tuple[str, ...] = ()
     bound_ids: bool = False
+    audit_ms: int = 0
     event_limit_bytes: int = 262_144
     reminder_event: str = "UserEndpointKeepAliveReminderEvent"

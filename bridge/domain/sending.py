@@ -7,7 +7,6 @@ Source: DESIGN 3.1, reference "endpoint API", contract details 38, 40 and 42.
 
 import hashlib
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,8 +21,6 @@ from bridge.domain.routing import Verbatim
 from bridge.domain.state import State
 from bridge.errors import Refusal
 
-_NO_SUBSCRIBER = 0x10
-_REFUSED_FROM = 0x80
 _INSTANT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?Z")
 _LONGEST_EVENT_ID = 128
 
@@ -141,15 +138,6 @@ def send_event(command: SendEvent, state: State) -> Decision:
         verbatim=Verbatim(bytes(command.event), event_id, command.user, endpoints, command.qos),
         answer=SendAnswer(sent, command.listed, command),
     )
-
-
-def outcomes_of(qos: int, reason_codes: Sequence[int]) -> list[str]:
-    """Return the word for what became of each copy, from its PUBACK reason code (0 at QoS 0)."""
-    good = {0: "acknowledged", _NO_SUBSCRIBER: "no_subscriber"} if qos else {}
-    return [
-        "refused" if code >= _REFUSED_FROM else good.get(code, "acknowledged" if qos else "sent")
-        for code in reason_codes
-    ]
 
 
 def _invalid(message: str) -> Refusal:

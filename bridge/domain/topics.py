@@ -163,6 +163,11 @@ class EndpointTopics:
         self._client_replies = client_replies
         self.names_user = "{user}" in template
         self.topic: Callable[[str, str, str], str] = _writer(prefix + template)
+        self._endpoint_level = (prefix + template).split("/").index("{endpoint}")
+
+    def endpoint_of(self, topic: str) -> str:
+        """Return the endpoint whose topic, written by `topic`, this is."""
+        return topic.split("/")[self._endpoint_level]
 
     def reply_topic(self, organization: str, user: str | None, response_topic: str) -> str:
         """Return the full topic of an RPC answer; ``user`` None for a service.

@@ -134,9 +134,11 @@ class Kept(msgspec.Struct):
 
     Attributes:
         sent: key -> text to keep for `SENT_SECONDS`.
+        audit: entries to append to the audit stream.
     """
 
     sent: dict[str, bytes] = {}
+    audit: list[bytes] = []
 
 
 CommitAnswer = Committed | Conflict | Corrupt

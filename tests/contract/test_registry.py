@@ -398,27 +398,67 @@ class TestFacts:
 
 class TestKept:
     async def test_what_is_kept_of_a_send_is_loaded_like_a_record(self, registry: Registry) -> None:
-        await registry.keep(
-            {ORG: Kept(sent={"sent:a": b"{1}", "sent:b": b"{2}"}), "acme": Kept(sent={"sent:a": b"{3}"})}
-        )
+        await registry.keep({ORG: Kept({"sent:a": b"{1}", "sent:b": b"{2}"}), "acme": Kept({"sent:a": b"{3}"})}, 5)
         assert await records(registry, "sent:a", "sent:b", "sent:c") == {
             "sent:a": b"{1}",
             "sent:b": b"{2}",
             "sent:c": None,
         }
         assert await records(registry, "sent:a", organization="acme") == {"sent:a": b"{3}"}
-        await registry.keep({ORG: Kept(sent={"sent:a": b"{4}"})})
+        await registry.keep({ORG: Kept(sent={"sent:a": b"{4}"})}, 5)
         assert await records(registry, "sent:a") == {"sent:a": b"{4}"}
 
     async def test_nothing_to_keep_is_no_trip(self, registry: Registry) -> None:
-        await registry.keep({})
-        await registry.keep({ORG: Kept()})
+        await registry.keep({}, 5)
+        await registry.keep({ORG: Kept()}, 5)
 
     async def test_a_key_of_the_wrong_type_is_taken_over(self, subject: Subject) -> None:
         subject.spoil(ORG, "sent:a")
         assert await records(subject.registry, "sent:a") == {"sent:a": None}
-        await subject.registry.keep({ORG: Kept(sent={"sent:a": b"{1}"})})
+        await subject.registry.keep({ORG: Kept(sent={"sent:a": b"{1}"})}, 5)
         assert await records(subject.registry, "sent:a") == {"sent:a": b"{1}"}
+
+
+class TestAudit:
+    async def test_entries_are_read_in_pages_oldest_first(self, registry: Registry) -> None:
+        assert await registry.audit(ORG, "-", 5) == []
+        assert await registry.keep({ORG: Kept(audit=[b"1", b"2"]), "acme": Kept(audit=[b"x"])}, 100) == []
+        assert await registry.keep({ORG: Kept(audit=[b"3"])}, 100) == []
+        entries = await registry.audit(ORG, "-", 2)
+        assert [text for _, text in entries] == [b"1", b"2"]
+        [(last, text)] = await registry.audit(ORG, f"({entries[1][0]}", 5)
+        assert text == b"3"
+        assert await registry.audit(ORG, f"({last}", 5) == []
+        assert [text for _, text in await registry.audit("acme", "-", 5)] == [b"x"]
+        now_ms = int(last.partition("-")[0])
+        assert [text for _, text in await registry.audit(ORG, str(now_ms - 60_000), 5)] == [b"1", b"2", b"3"]
+        assert await registry.audit(ORG, str(now_ms + 60_000), 5) == []
+
+    async def test_only_the_newest_stay(self, registry: Registry) -> None:
+        await registry.keep({ORG: Kept(audit=[b"%d" % number for number in range(250)])}, 3)
+        assert [text for _, text in await registry.audit(ORG, "-", 500)] == [b"247", b"248", b"249"]
+        await registry.keep({ORG: Kept(audit=[b"250"])}, 3)
+        assert [text for _, text in await registry.audit(ORG, "-", 500)] == [b"248", b"249", b"250"]
+
+    async def test_old_ones_go(self, subject: Subject) -> None:
+        registry = subject.registry
+        for organization in (ORG, "acme"):
+            await registry.commit(commit("1", created("user:ann"), organization=organization))
+            await registry.keep({organization: Kept(audit=[b"1"])}, 100)
+        await registry.trim_audit(60_000)
+        assert len(await registry.audit(ORG, "-", 5)) == 1
+        await registry.trim_audit(-60_000)
+        assert await registry.audit(ORG, "-", 5) == await registry.audit("acme", "-", 5) == []
+
+    async def test_a_spoilt_key_is_told_and_harms_nothing_else(self, subject: Subject) -> None:
+        registry = subject.registry
+        subject.spoil(ORG, "audit")
+        kept = {ORG: Kept({"sent:a": b"{1}"}, [b"1"]), "acme": Kept(audit=[b"x"])}
+        assert await registry.keep(kept, 100) == [ORG]
+        assert await registry.audit(ORG, "-", 5) == []
+        assert len(await registry.audit("acme", "-", 5)) == 1
+        assert await records(registry, "sent:a") == {"sent:a": b"{1}"}
+        await registry.trim_audit(60_000)
 
 
 class TestLease:

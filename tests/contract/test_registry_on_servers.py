@@ -14,7 +14,7 @@ async def test_keys_are_those_of_the_design(real: OnRedis) -> None:
     await real.registry.claim([Claim("a%1", None, Owner(ORG, "user", "ann", 1))])
     await real.registry.remember("client_id", "x")
     await real.registry.tick()
-    await real.registry.keep({ORG: Kept(sent={"sent:abc": b"{}"})})
+    await real.registry.keep({ORG: Kept({"sent:abc": b"{}"}, [b"{}"])}, 5)
     kinds = {key: real.client.type(key) for key in real.client.keys("*")}
     assert kinds == {
         "eb:{default}:user:ann": "string",
@@ -23,12 +23,14 @@ async def test_keys_are_those_of_the_design(real: OnRedis) -> None:
         "eb:{default}:bridges": "hash",
         "eb:{default}:journal": "stream",
         "eb:{default}:sent:abc": "string",
+        "eb:{default}:audit": "stream",
         "eb:endpoint-owner:a%251": "string",
         "eb:organizations": "set",
         "eb:clock": "hash",
         "eb:facts": "hash",
     }
     [(entry, _)] = real.client.xrange("eb:{default}:journal")
+    assert [fields for _, fields in real.client.xrange("eb:{default}:audit")] == [{"entry": "{}"}]
     assert real.client.hgetall("eb:{default}:bridges") == {"floor": "3", "token:test/1": f"1 {entry}"}
     assert SENT_SECONDS - 10 < real.client.ttl("eb:{default}:sent:abc") <= SENT_SECONDS
     assert real.client.get("eb:endpoint-owner:a%251") == '["default","user","ann",1]'

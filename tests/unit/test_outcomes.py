@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 
@@ -25,11 +26,11 @@ class Away(MemoryRegistry):
         super().__init__()
         self.refusals = 0
 
-    async def keep(self, kept: dict[str, Kept]) -> None:  # type: ignore[override]
+    async def keep(self, kept: Mapping[str, Kept], maximum_audit: int) -> list[str]:
         if self.refusals:
             self.refusals -= 1
             raise RegistryUnavailable("away")
-        await super().keep(kept)
+        return await super().keep(kept, maximum_audit)
 
 
 def test_no_answer_before_redis_has_what_a_repetition_must_find(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,11 +53,11 @@ async def test_the_line_waits_while_too_many_answers_wait_for_redis(monkeypatch:
     monkeypatch.setattr(module, "MAXIMUM_READY", 2)
     broker = FakeBroker()
     settlement = Settlement(broker, Counter())
-    outcomes = Outcomes(MemoryRegistry(), broker, settlement)
+    outcomes = Outcomes(registry=MemoryRegistry(), broker=broker, settlement=settlement, auditor=None, maximum_audit=1)
     asked = [Asked(SendAnswer(Sent("", ()), listed=False), 0, 0, None, None)]
     for _ in range(2):
         await asyncio.wait_for(outcomes.drained(), 1)
-        broker.publish([], outcomes.expect(settlement.group("default", None, []), asked, {}))
+        broker.publish([], outcomes.expect(settlement.group("default", None, []), [], asked, {}))
     waiting = asyncio.create_task(outcomes.drained())
     await asyncio.sleep(0)
     assert not waiting.done()

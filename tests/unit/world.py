@@ -5,12 +5,14 @@ Nothing here waits: the line is a coroutine that is stepped until it asks for mo
 
 import json
 import types
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import mqtt5
 
 from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
+from bridge.domain.audit import Auditor
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry, decode_entry
 from bridge.domain.registry_topics import RegistryTopics
@@ -117,6 +119,12 @@ class _SteppedInbox(Inbox):
             yield
 
 
+def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    with suppress(StopIteration):
+        work.send(None)
+        raise AssertionError("it waits")
+
+
 class _SteppedOutcomes(Outcomes):
     @types.coroutine
     def wait(self) -> Generator[None, None, None]:
@@ -148,7 +156,6 @@ class World:
         self.counts = self.meters.counts
         self.inbox = _SteppedInbox(self.counts)
         self.settlement = Settlement(self.broker, self.counts)
-        self.outcomes = _SteppedOutcomes(self.registry, self.broker, self.settlement)
         self.receipts: list[Receipt] = []
         self.connection = 0
         self._numbers = 0
@@ -156,6 +163,13 @@ class World:
         self._randoms = 0
         self._topics = Topics()
         endpoint_topics = EndpointTopics(endpoint_topic, "replies/", "clients/{user}/replies/", prefix)
+        self.outcomes = _SteppedOutcomes(
+            registry=self.registry,
+            broker=self.broker,
+            settlement=self.settlement,
+            auditor=Auditor(endpoint_topics.endpoint_of) if self.rules.audit_ms else None,
+            maximum_audit=100,
+        )
         self.line = Line(
             registry=self.registry,
             broker=self.broker,
@@ -180,7 +194,7 @@ class World:
         )
         self.line.owe(owed)
         self._run = self.line.run()
-        self._follow = self.outcomes.run()
+        self._follow = self.outcomes.follow(_to_its_end)
         self.connect(session_present=registry is not None)
         self.tick()
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from bridge.domain.audit import outcome_of
 from bridge.domain.rules import Rules
-from bridge.domain.sending import outcomes_of
 from bridge.domain.values import Output
 from tests.unit.world import RpcError, World, message
 
@@ -218,10 +218,10 @@ def test_a_user_sends_to_users_of_its_own_organization_only() -> None:
 
 
 def test_the_answer_counts_what_the_broker_took() -> None:
-    assert outcomes_of(1, [0, 0x10, 0x80, 0x87, 0x97, 0x01]) == [
+    assert [outcome_of(1, code) for code in (0, 0x10, 0x80, 0x87, 0x97, 0x01)] == [
         *("acknowledged", "no_subscriber", "refused", "refused", "refused", "acknowledged")
     ]
-    assert outcomes_of(0, [0, 0x90, 0x95]) == ["sent", "refused", "refused"]
+    assert [outcome_of(0, code) for code in (0, 0x90, 0x95)] == ["sent", "refused", "refused"]
 
 
 @pytest.mark.parametrize(
