@@ -10,7 +10,7 @@ from bridge.domain.codec import check_same_id, check_text, read_document, short_
 from bridge.domain.commands import Command, Ignore, JoinSession, LeaveSession, Reject, ReplySession, StopSession
 from bridge.domain.ids import Ref, require_id
 from bridge.domain.inputs import Input
-from bridge.domain.values import KINDS
+from bridge.domain.values import KINDS, kind_of
 from bridge.errors import Refusal
 
 _REPLIES: dict[str | int, bool] = {
@@ -30,7 +30,7 @@ def decode_session(ids: Sequence[str], inbound: Input) -> list[Command]:
     check_text(inbound.payload)
     event = read_document(inbound.payload)
     if not isinstance(event, dict):
-        raise Refusal("invalid_field", f"payload is {_kind_of(event)}: send an object")
+        raise Refusal("invalid_field", f"payload is {kind_of(event)}: send an object")
     message = event.get("message")
     if isinstance(message, dict):
         event = message
@@ -44,7 +44,7 @@ def decode_session(ids: Sequence[str], inbound: Input) -> list[Command]:
     for entry in entries:
         try:
             if not isinstance(entry, dict):
-                raise Refusal("invalid_field", f"events holds {_kind_of(entry)}: send objects")
+                raise Refusal("invalid_field", f"events holds {kind_of(entry)}: send objects")
             own_time_ms = _fields_time(entry)
             commands += _session_event(session, entry, own_time_ms if time_ms is None else time_ms)
         except Refusal as refusal:
@@ -61,14 +61,14 @@ def _fields_time(event: Mapping[str, object]) -> int | None:
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             return parse_time(value, field)[0]
         if value is not None:
-            raise Refusal("invalid_field", f"{field} is {_kind_of(value)}: send ISO-8601 text or epoch seconds")
+            raise Refusal("invalid_field", f"{field} is {kind_of(value)}: send ISO-8601 text or epoch seconds")
     return None
 
 
 def _session_event(session: str, event: Mapping[str, object], time_ms: int | None) -> Iterator[Command]:
     named = event.get("@type", event.get("type"))
     if not isinstance(named, str):
-        raise Refusal("unknown_type", f"type is {_kind_of(named)}: name the message, for example JoinSessionEvent")
+        raise Refusal("unknown_type", f"type is {kind_of(named)}: name the message, for example JoinSessionEvent")
     decoder = _SESSION_EVENTS.get(short_type(named))
     if decoder is None:
         raise Refusal("unknown_type", f"type is none of {', '.join(_SESSION_EVENTS)}")
@@ -130,11 +130,11 @@ def _members(event: Mapping[str, object], role: str) -> tuple[tuple[Ref, ...], l
         if listed is None:
             continue
         if not isinstance(listed, list):
-            raise Refusal("invalid_field", f"{_camel(field)} is {_kind_of(listed)}: send an array of ids")
+            raise Refusal("invalid_field", f"{_camel(field)} is {kind_of(listed)}: send an array of ids")
         for place, member in enumerate(listed):
             try:
                 if not isinstance(member, str):
-                    raise Refusal("invalid_field", f"{_camel(field)}[{place}] is {_kind_of(member)}: send an id")
+                    raise Refusal("invalid_field", f"{_camel(field)}[{place}] is {kind_of(member)}: send an id")
                 members[Ref(kind, require_id(member, f"{_camel(field)}[{place}]"))] = None
             except Refusal as refusal:
                 skipped.append(Reject(refusal.code, refusal.message))
@@ -144,23 +144,10 @@ def _members(event: Mapping[str, object], role: str) -> tuple[tuple[Ref, ...], l
 def _text(event: Mapping[str, object], field: str) -> str | None:
     value = event.get(_camel(field), event.get(field))
     if value is not None and not isinstance(value, str):
-        raise Refusal("invalid_field", f"{_camel(field)} is {_kind_of(value)}: send text")
+        raise Refusal("invalid_field", f"{_camel(field)} is {kind_of(value)}: send text")
     return value
 
 
 def _camel(field: str) -> str:
     head, *tail = field.split("_")
     return head + "".join(part.capitalize() for part in tail)
-
-
-def _kind_of(value: object) -> str:
-    for kind, name in (
-        (bool, "a boolean"),
-        (str, "text"),
-        (int | float, "a number"),
-        (list, "an array"),
-        (dict, "an object"),
-    ):
-        if isinstance(value, kind):
-            return name
-    return "null or absent"

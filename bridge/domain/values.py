@@ -198,3 +198,17 @@ class Output(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     redelivered: bool = False
     retain: bool = False
     expiry_seconds: int = 0
+
+
+def kind_of(value: object) -> str:
+    """Return what a decoded JSON value is, in the words of error messages."""
+    for kind, name in (
+        (bool, "a boolean"),
+        (str, "text"),
+        (int | float, "a number"),
+        (list, "an array"),
+        (dict, "an object"),
+    ):
+        if isinstance(value, kind):
+            return name
+    return "null or absent"
