@@ -7,7 +7,7 @@ gives up beyond a budget, since it runs in the bridge's one thread.
 A document is JSON as decoded: dicts with text keys, lists, text, numbers, booleans, None.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple, Protocol
 
 from bridge.errors import Refusal
@@ -62,7 +62,7 @@ class Walk:
         self.root = Place(document, None, "")
         self.budget = budget
         self.children: dict[Place, dict[Key, Place]] = {}
-        self.inner: dict[Place, list[Place]] = {}
+        self.inner: dict[Place, Collection[Place]] = {}
         self.marks: dict[Place, set[Key]] = {}
         self.answers: dict[Query, object] = {}
 
@@ -128,17 +128,20 @@ class Walk:
             found[place] = None
             inner = self.inner.get(place)
             if inner is None:
-                entries = inner_containers(place.value, self)
-                if place in self.children:
-                    inner = [self._child(place, key, value) for key, value in entries]
-                else:
-                    children = self.children[place] = {key: Place(value, place, key) for key, value in entries}
-                    inner = list(children.values())
-                self.inner[place] = inner
+                inner = self.inner[place] = self._enter(place)
             else:
                 self.spend(1 + len(inner))
             waiting += inner
         return found
+
+    def _enter(self, place: Place) -> Collection[Place]:
+        entries = inner_containers(place.value, self)
+        if not entries:
+            return ()
+        if place in self.children:
+            return [self._child(place, key, value) for key, value in entries]
+        children = self.children[place] = {key: Place(value, place, key) for key, value in entries}
+        return children.values()
 
     def _child(self, place: Place, key: Key, value: Container) -> Place:
         children = self.children.get(place)

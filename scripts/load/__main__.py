@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scripts.load import masks
 from scripts.load.figures import summary, table
 from scripts.load.relay import Load, Relay
 from scripts.load.stand import ROOT, Stand, StandError, build_tools, end_on_signals, find_program
@@ -19,8 +20,14 @@ def _say(line: str) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures the bridge against a null relay in C.")
-    parser.add_argument("work", nargs="?", choices=["relay"], default="relay", help="what is measured")
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures the bridge, or a part of it.")
+    parser.add_argument(
+        "work",
+        nargs="?",
+        choices=["relay", "masks"],
+        default="relay",
+        help="relay: the bridge against a null relay in C, to which all options but --json belong; masks: masks alone",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each kind (3; 5 or more for the record)")
     parser.add_argument("--seconds", type=float, default=3, help="measured seconds of each variant in a round (3)")
     parser.add_argument("--users", type=int, default=10_000, help="users with one endpoint each (10,000)")
@@ -92,6 +99,18 @@ def _bench(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _bench_masks() -> dict[str, Any]:
+    machine = _machine()
+    timings = [timing._asdict() for timing in masks.measure()]
+    return {"work": "masks", "machine": machine, "versions": {"bridge": _git_hash()}, "cpu_us": timings}
+
+
+def _masks_text(result: dict[str, Any]) -> str:
+    rows = ((each["us"], each["aim_us"], each["name"]) for each in result["cpu_us"])
+    lines = [f"{us:10,.1f} us{f'  (aim {aim:,} us)' if aim else '':<20} {name}" for us, aim, name in rows]
+    return "\n".join([f"{result['machine']['processor']}, bridge {result['versions']['bridge']}; CPU time", *lines])
+
+
 def _text(result: dict[str, Any]) -> str:
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
@@ -117,11 +136,12 @@ def main() -> int:
     given = _arguments()
     end_on_signals()
     try:
-        result = _bench(given)
+        result = _bench_masks() if given.work == "masks" else _bench(given)
     except (StandError, subprocess.SubprocessError) as error:
         _say(str(error))
         return 1
-    print(json.dumps(result, indent=2) if given.json else _text(result))
+    text = _masks_text if given.work == "masks" else _text
+    print(json.dumps(result, indent=2) if given.json else text(result))
     return 0
 
 
