@@ -114,7 +114,7 @@ class Line:
         self._is_sweeping = False
         self._clock_ms = 0
         self._epoch: str | None = None
-        self._told_ms: dict[str, int] = {}
+        self._told_ms: dict[tuple[str, str], int] = {}
         self._corrupt: set[tuple[str, str]] = set()
         self._owed: list[tuple[str, str, JournalEntry]] = []
         self._walked: str | None = None  # how far the walk over all registry topics is; None: it is over

@@ -115,7 +115,7 @@ class State:
         id_prefix: time-ordered text, unique to this batch; event ids are ``<id_prefix><counter><id_suffix>``.
         id_suffix: unique to this bridge.
         timestamp: ``moment.now_ms`` as the events write it.
-        told_ms: endpoint id -> epoch ms when it was last told that nobody holds it, by earlier batches.
+        told_ms: (organization, endpoint id) -> epoch ms when it was last told that nobody holds it, by earlier batches.
         in_hand: (organization, record key) -> a send by an earlier batch whose outcome is not kept yet.
         corrupt: keys that an earlier try to commit found to hold another type.
 
@@ -132,7 +132,7 @@ class State:
         id_prefix: str,
         id_suffix: str,
         timestamp: str,
-        told_ms: Mapping[str, int],
+        told_ms: Mapping[tuple[str, str], int],
         in_hand: Mapping[tuple[str, str], Sent] = MappingProxyType({}),
         corrupt: Collection[str] = (),
     ) -> None:
@@ -140,7 +140,7 @@ class State:
         self.moment = moment
         self.rules = rules
         self.timestamp = timestamp
-        self.told: dict[str, int] = {}
+        self.told: dict[tuple[str, str], int] = {}
         self.floor = 0
         self.raw: dict[str, bytes | None] = {}
         self.pages: dict[Page, list[str]] = {}
@@ -163,7 +163,7 @@ class State:
         self._overlay_claims: dict[str, Claim] = {}
         self._overlay_unfinished: list[str] = []
         self._overlay_touched: list[str] = []
-        self._overlay_told: list[str] = []
+        self._overlay_told: list[tuple[str, str]] = []
         self._overlay_send: tuple[str, Sent] | None = None
 
     def add(self, loaded: Loaded, owners: Mapping[str, Owner | None]) -> None:
@@ -425,10 +425,11 @@ class State:
 
     def is_first_telling(self, endpoint: str, every_ms: int) -> bool:
         """Note that nobody holds the endpoint id; True where this was not told within ``every_ms``."""
-        told_ms = self.told.get(endpoint) or self._told_before.get(endpoint, 0)
+        told = (self.organization, endpoint)  # one tenant's question must not silence another's
+        told_ms = self.told.get(told) or self._told_before.get(told, 0)
         if told_ms + every_ms > self.moment.now_ms:
             return False
-        self._overlay_told.append(endpoint)
+        self._overlay_told.append(told)
         return True
 
     # Making events.

@@ -76,6 +76,8 @@ class Client:
         will: topic and payload.
         durable: keeps its session over reconnects, which it does by itself.
         receive_maximum: deliveries the broker may send before the first is acknowledged.
+        login: user name and password.
+        client_id: an unguessable one where left out.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class Client:
         will: tuple[str, str] | None = None,
         durable: bool = False,
         receive_maximum: int | None = None,
+        login: tuple[str, str] | None = None,
+        client_id: str | None = None,
     ) -> None:
         self.prefix = prefix
         self.messages: list[Message] = []
@@ -93,8 +97,11 @@ class Client:
         self._granted: dict[int, list[Any]] = {}
         self._acknowledged: dict[int, int] = {}
         self._connected = threading.Event()
-        self._replies = f"replies/{secrets.token_hex(6)}"
-        client = paho.Client(CallbackAPIVersion.VERSION2, f"judge-{secrets.token_hex(6)}", protocol=paho.MQTTv5)
+        self.replies = f"replies/{secrets.token_hex(6)}"
+        client_id = client_id or f"judge-{secrets.token_hex(6)}"
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5)
+        if login:
+            client.username_pw_set(*login)
         client.max_queued_messages_set(0)
         client.max_inflight_messages_set(500)
         client.reconnect_delay_set(1, 1)
@@ -118,7 +125,7 @@ class Client:
         client.loop_start()
         self.paho = client
         assert self._connected.wait(PATIENCE_SECONDS), "the broker did not answer"
-        self.subscribe(f"{prefix}{self._replies}")
+        self.subscribe(f"{prefix}{self.replies}")
 
     # Callbacks, on paho's thread.
 
@@ -201,7 +208,7 @@ class Client:
         """Send raw bytes as an RPC and return the answer's JSON, ``{"result"}`` or ``{"error"}``."""
         correlation = secrets.token_bytes(8)
         properties = Properties(PacketTypes.PUBLISH)
-        properties.ResponseTopic = response_topic or self._replies
+        properties.ResponseTopic = response_topic or self.replies
         properties.CorrelationData = correlation
         start = len(self.messages)
         self.send(self.prefix + topic, payload, properties=properties)
@@ -211,6 +218,7 @@ class Client:
                 message
                 for message in self.messages[start:]
                 if getattr(message.properties, "CorrelationData", None) == correlation
+                and message.topic.endswith(properties.ResponseTopic)  # else it may be the request, heard by itself
             ]
 
         return self.until(answers, seconds, f"an answer to {topic} {payload[:200]!r}")[0].json

@@ -40,7 +40,7 @@ def test_every_setting_is_described() -> None:
             assert before.startswith("# "), line
 
 
-@pytest.mark.parametrize("name", ["bridge.dev.toml", "bridge.production.toml"])
+@pytest.mark.parametrize("name", ["bridge.dev.toml", "bridge.production.toml", "bridge.tenants.toml"])
 def test_the_other_shipped_files_can_be_used(name: str) -> None:
     rooms(load_settings(ROOT / "config" / name, None, {}))
 

@@ -141,9 +141,11 @@ def test_to_be_watched_alone_is_not_to_be_known() -> None:
 
 
 def test_telling_is_limited_within_a_batch_and_over_batches() -> None:
-    made = state(told_ms={"late": NOW - 9_999, "long": NOW - 10_000})
+    told_ms = {("default", "late"): NOW - 9_999, ("default", "long"): NOW - 10_000, ("acme", "other"): NOW}
+    made = state(told_ms=told_ms)
     assert not made.is_first_telling("late", 10_000)
     assert made.is_first_telling("long", 10_000)
+    assert made.is_first_telling("other", 10_000)  # another organization's question is not this one's
     made.keep()
     assert not made.is_first_telling("long", 10_000)
 
