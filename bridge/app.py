@@ -241,6 +241,7 @@ async def _serve(
         settlement=settlement,
         auditor=Auditor(built.endpoint_topics.endpoint_of) if audit.enabled else None,
         maximum_audit=audit.maximum_entries,
+        counts=counts,
     )
     limits = Limits(mqtt.payload_limit_bytes, mqtt.rpc_payload_limit_bytes, mqtt.status_limit_bytes)
     line = Line(

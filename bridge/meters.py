@@ -15,7 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 NAMESPACE = "endpoint_bridge"
 
-# Count -> what it says. A count named ``family:detail`` is one family with the detail as its label ``reason``.
+# Count -> what it says. A count named ``family:detail`` is one family with the detail as its label, see `LABELS`.
 COUNTS: dict[str, str] = {
     "received": "MQTT messages that the broker delivered, copies included.",
     "published": "Messages made for endpoints, callers and retained topics.",
@@ -27,7 +27,9 @@ COUNTS: dict[str, str] = {
     "refused_by_broker": "Messages that the broker refused, by PUBACK code 0x80 or more, or that it could not be sent.",
     "redelivered": "Messages of an earlier run, sent again from the journal.",
     "rejected": "Inputs that were not taken, by code.",
+    "unmasked": "Values that a mask of send_event selected and that stay, being no text, by the mask's index.",
 }
+LABELS = {"rejected": "reason", "unmasked": "mask"}
 
 STAGES = ("wait", "load", "decide", "commit", "deliver")
 
@@ -95,10 +97,10 @@ class _Counts:
             details.setdefault(family, {})[detail] = count
         for family, text in COUNTS.items():
             found = details.get(family, {})
-            labelled = any(found) or family == "rejected"
-            metric = CounterMetricFamily(f"{NAMESPACE}_{family}", text, labels=("reason",) if labelled else None)
+            label = LABELS.get(family)
+            metric = CounterMetricFamily(f"{NAMESPACE}_{family}", text, labels=(label,) if label else None)
             for detail, count in found.items():
-                metric.add_metric((detail,) if labelled else (), count)
-            if not found and not labelled:
+                metric.add_metric((detail,) if label else (), count)
+            if not found and not label:
                 metric.add_metric((), 0)
             yield metric

@@ -7,7 +7,7 @@ the input is done. All of it takes one trip to Redis for as many commits as are 
 
 import asyncio
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
@@ -70,6 +70,7 @@ class Outcomes:
         settlement: holds the inputs until their answers are acknowledged.
         auditor: makes audit entries; None where there is no audit.
         maximum_audit: how many entries each organization's stream keeps.
+        counts: where values are counted that masks cannot hide.
 
     Attributes:
         in_hand: (organization, record key) -> a send whose outcome Redis may not know yet.
@@ -83,12 +84,14 @@ class Outcomes:
         settlement: Settlement,
         auditor: Auditor | None,
         maximum_audit: int,
+        counts: Counter[str],
     ) -> None:
         self._registry = registry
         self._broker = broker
         self._settlement = settlement
         self._auditor = auditor
         self._maximum_audit = maximum_audit
+        self._counts = counts
         self._slots: deque[_Slot] = deque()
         self._ready = 0
         self._working = 0
@@ -196,6 +199,8 @@ class Outcomes:
                     continue
                 command, sent, end = one.answer.command, one.answer.sent, one.first + one.count
                 sent.outcomes = [outcome_of(command.qos, code) for code in codes[one.first : end]]
+                for mask, hits in enumerate(command.non_string_hits):
+                    self._counts[f"unmasked:{mask}"] += hits
                 if command.key:
                     what.sent[command.key] = _encode(sent)
                 if self._auditor is not None:

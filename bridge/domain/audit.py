@@ -12,6 +12,7 @@ import msgspec
 from bridge.domain.clock import parse_time
 from bridge.domain.commands import AuditFilter, ReadAudit
 from bridge.domain.decisions import Decision, Later
+from bridge.domain.masks import Masks
 from bridge.domain.records import AuditEntry, AuditFacts
 from bridge.domain.state import State
 from bridge.domain.values import Output
@@ -80,12 +81,23 @@ def start_of(since: str | None) -> tuple[str, int]:
     return str(since_ms), since_ms
 
 
-def facts_of(document: dict[str, object]) -> AuditFacts:
-    """Return what an event is looked for by."""
-    return AuditFacts(*(value if isinstance(value := document.get(name), str) else None for name in _FACTS))
+def note_of(event: msgspec.Raw, document: dict[str, object], masks: Masks, user: str) -> AuditEntry:
+    """Return what may be stored of an event that a caller sends; ``document`` is the event, decoded.
+
+    Raises:
+        Refusal: ``invalid_mask``: the masks have too much to look at.
+    """
+    if not masks:
+        return AuditEntry(event, user_id=user)
+    masked = msgspec.Raw(_encode(masks.apply(document)))
+    return AuditEntry(masked, user_id=user, original=AuditFacts(*(_word(document.get(name)) for name in _FACTS)))
 
 
 _FACTS = ("type", "sessionId", "topicId")
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 class _Event(msgspec.Struct, gc=False):

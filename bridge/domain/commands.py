@@ -164,6 +164,7 @@ class SendEvent(msgspec.Struct, frozen=True):
         listed: answer each copy's outcome, not their number.
         key: record key by which a repetition is known; empty where nothing tells one.
         body: hash of all that is asked for.
+        non_string_hits: by mask, how many nodes it selects that are no text and so stay as they are.
     """
 
     event: msgspec.Raw
@@ -175,6 +176,7 @@ class SendEvent(msgspec.Struct, frozen=True):
     listed: bool = False
     key: str = ""
     body: str = ""
+    non_string_hits: tuple[int, ...] = ()
 
 
 class AuditFilter(msgspec.Struct, frozen=True):

@@ -61,7 +61,7 @@ class Masks:
         return walk.result()
 
 
-def compile_masks(masks: Sequence[object] | None) -> Masks:
+def compile_masks(masks: object) -> Masks:
     """Return masks ready to be applied; what was read lately is remembered.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bridge.domain.audit import MAXIMUM_AUDIT, start_of
+from bridge.domain.audit import MAXIMUM_AUDIT, note_of, start_of
 from bridge.domain.clock import parse_time
 from bridge.domain.codec import read_document, read_json
 from bridge.domain.commands import (
@@ -31,7 +31,7 @@ from bridge.domain.commands import (
 )
 from bridge.domain.endpoints import check_watch
 from bridge.domain.ids import is_endpoint_id, is_id, is_organization, new_endpoint_id, sent_key
-from bridge.domain.records import AuditEntry
+from bridge.domain.masks import compile_masks
 from bridge.domain.rules import Rules
 from bridge.domain.sending import digest, read_event
 from bridge.domain.subjects import MAXIMUM_ANSWER
@@ -108,7 +108,7 @@ class _Send(_Params):
     user_id: str | None = None
     user_endpoint_id: str | None = None
     qos: object = 0
-    masks: list[object] | None = None
+    masks: object = None
     organization_id: str | None = None
     outcomes: bool = False
 
@@ -222,8 +222,7 @@ def _watch_names(names: list[str], rules: Rules) -> tuple[str, ...]:
 
 
 def _send(params: _Send, call: Call) -> Command:
-    if params.masks:
-        raise Refusal("invalid_mask", "masks[0]: this version knows none yet: leave masks out")
+    masks = compile_masks(params.masks)
     given = read_event(bytes(params.event), call.rules.event_limit_bytes)
     if params.user_id is None:
         raise _invalid("userId is missing: name whom to send to")
@@ -236,8 +235,9 @@ def _send(params: _Send, call: Call) -> Command:
         named = ("key", call.idempotency_key) if call.idempotency_key else ("event", given.id, user, endpoint)
         key = sent_key(digest(call.caller.user, *named))
         body = digest(given.document, user, endpoint, qos, params.masks or [])
-    note = AuditEntry(params.event, user_id=user)
-    return SendEvent(params.event, note, given.id, user, endpoint, qos, params.outcomes, key, body)
+    note = note_of(params.event, given.document, masks, user)
+    hits = tuple(masks.non_string_hits) if any(masks.non_string_hits) else ()
+    return SendEvent(params.event, note, given.id, user, endpoint, qos, params.outcomes, key, body, hits)
 
 
 def _events(params: _Events, _: Call) -> Command:

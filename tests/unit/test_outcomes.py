@@ -53,7 +53,14 @@ async def test_the_line_waits_while_too_many_answers_wait_for_redis(monkeypatch:
     monkeypatch.setattr(module, "MAXIMUM_READY", 2)
     broker = FakeBroker()
     settlement = Settlement(broker, Counter())
-    outcomes = Outcomes(registry=MemoryRegistry(), broker=broker, settlement=settlement, auditor=None, maximum_audit=1)
+    outcomes = Outcomes(
+        registry=MemoryRegistry(),
+        broker=broker,
+        settlement=settlement,
+        auditor=None,
+        maximum_audit=1,
+        counts=Counter(),
+    )
     asked = [Asked(SendAnswer(Sent("", ()), listed=False), 0, 0, None, None)]
     for _ in range(2):
         await asyncio.wait_for(outcomes.drained(), 1)

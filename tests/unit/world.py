@@ -169,6 +169,7 @@ class World:
             settlement=self.settlement,
             auditor=Auditor(endpoint_topics.endpoint_of) if self.rules.audit_ms else None,
             maximum_audit=100,
+            counts=self.counts,
         )
         self.line = Line(
             registry=self.registry,

@@ -1,6 +1,7 @@
 """The audit stream: an entry for everything told, and events() which reads it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,6 +183,36 @@ def test_a_long_stream_is_read_in_pages(monkeypatch: pytest.MonkeyPatch) -> None
     first = events(world)
     assert 0 < len(first) < 6
     assert events(world, since=first[-1]["id"])[0] == everything[len(first)]
+
+
+CASES = [json.loads(line) for line in (Path(__file__).parents[2] / "cases" / "masks.jsonl").read_text().splitlines()]
+
+
+def test_the_cases_of_masks_hold_for_the_audit_copy() -> None:
+    world = audited()
+    world.register("ann", "ann1")
+    for case in CASES:
+        params = {"event": case["event"], "userId": "ann", "masks": case["masks"]}
+        before = len(world.broker.outputs)
+        if "error" in case:
+            with pytest.raises(RpcError, match="invalid_mask"):
+                world.call("send_event", params)
+            assert len(world.broker.outputs) == before + 1, "nothing but the refusal"
+            continue
+        assert world.call("send_event", params) == 1
+        assert json.loads(world.broker.outputs[before].payload) == case["event"], case["name"]
+        assert events(world)[-1]["event"] == case["expect"], case["name"]
+
+
+def test_what_an_entry_is_looked_for_by_is_taken_from_the_original() -> None:
+    world = audited()
+    secret = {**EVENT, "sessionId": "s1", "topicId": 7}
+    world.call("send_event", {"event": secret, "userId": "ann", "masks": ["$..*"]})
+    masked = {name: "*" * len(value) if isinstance(value, str) else value for name, value in secret.items()}
+    for wanted in ({}, {"type": "OrderPlacedEvent"}, {"session": "s1"}, {"userId": "ann"}):
+        assert [entry["event"] for entry in events(world, filter=wanted)] == [masked]
+    for wanted in ({"type": "*" * 16}, {"session": "**"}, {"room": "7"}):
+        assert events(world, filter=wanted) == []
 
 
 def test_what_is_older_than_is_kept_is_not_shown() -> None:

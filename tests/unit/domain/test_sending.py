@@ -122,8 +122,6 @@ def test_size_and_depth_are_bounded() -> None:
         {"userId": 5},
         {"userEndpointId": "a b"},
         {"userEndpointId": ""},
-        {"masks": "$.a"},
-        {"masks": {}},
         {"outcomes": 1},
         {"unknown": 1},
     ],
@@ -261,6 +259,28 @@ def test_nothing_of_it_is_ever_stored() -> None:
     world.broker.settle()
     world.work()
     assert "canary" not in str(world.registry.organizations)
+
+
+@pytest.mark.parametrize("masks", ["$.a", {}, [5], [None], ["$.a", "$["], ["$.a"] * 33])
+def test_a_bad_mask_sends_nothing(masks: object) -> None:
+    error = refused(with_endpoints("ann1"), masks=masks)
+    assert error.code == "invalid_mask"
+    assert "masks" in error.message
+
+
+def test_masks_that_look_at_too_much_send_nothing() -> None:
+    world = with_endpoints("ann1")
+    event = {**EVENT, "rows": [{"a": [1, 2, 3]} for _ in range(10_000)]}
+    assert refused(world, event, masks=["$..a..*"] * 8).code == "invalid_mask"
+
+
+def test_masks_change_nothing_of_what_is_delivered() -> None:
+    world = with_endpoints("ann1")
+    assert send(world, {**EVENT, "card": "4111", "n": 5}, masks=["$.card", "$..*"]) == 1
+    [output] = delivered(world)
+    assert json.loads(output.payload) == {**EVENT, "card": "4111", "n": 5}
+    assert world.counts["unmasked:0"] == 0
+    assert world.counts["unmasked:1"] == 1
 
 
 # Repetitions.
