@@ -9,8 +9,8 @@ import msgspec
 import structlog
 
 from bridge.domain.commands import Command, Expire
-from bridge.domain.decide import UNJOURNALED, decide, first_keys, first_owner
-from bridge.domain.decisions import Later
+from bridge.domain.decide import UNJOURNALED, decide, first_keys, first_owners, first_pages
+from bridge.domain.decisions import Decision, Later
 from bridge.domain.intake import Reply, answer, error_answer
 from bridge.domain.routing import Router
 from bridge.domain.state import CommitFirst, CorruptRecord, Elsewhere, NotLoaded, State
@@ -95,9 +95,8 @@ class Part:
             self.work.append((item, command))
             for key in first_keys(command):
                 self._keys[key] = None
-            owner = first_owner(command)
-            if owner is not None:
-                self._owners.add(owner)
+            self._owners.update(first_owners(command))
+            self._pages.update(dict.fromkeys(first_pages(command)))
 
     @property
     def is_decided(self) -> bool:
@@ -137,9 +136,12 @@ class Part:
             later: list[Later] = []
             refusal = None
             try:
-                if not self._try(item, command, state, router, outputs, later):
+                decision = self._try(item, command, state, router, outputs, later)
+                if decision is None:
                     state.drop()
                     is_blocked = True
+                else:
+                    refusal = decision.refusal
             except CommitFirst as first:
                 state.drop()
                 if not is_blocked:
@@ -154,20 +156,21 @@ class Part:
                 state.drop()
                 continue
             except Refusal as error:
-                refusal = error
+                refusal, outputs = error, []
             except CorruptRecord as error:
-                refusal = Refusal("corrupt_record", str(error))
+                refusal, outputs = Refusal("corrupt_record", str(error)), []
             except Exception as error:
                 if not is_blocked:
                     log.exception("A rule failed: its command is rejected. This is a bug.", command=type(command))
-                refusal = Refusal("corrupt_record", f"the bridge failed on it ({type(error).__name__}), see its log")
+                reason = f"the bridge failed on it ({type(error).__name__}), see its log"
+                refusal, outputs = Refusal("corrupt_record", reason), []
             if is_blocked:
                 state.drop()
                 continue
             self.decided = index + 1
             if refusal is not None:
                 state.drop()
-                outputs = self._refuse(item, command, refusal, state)
+                outputs += self._refuse(item, command, refusal, state)
             if state.keep() or (item.held is not None and type(command) not in UNJOURNALED):
                 self._durable.add(index)
             size_bytes = sum([len(output.payload) for output in outputs])
@@ -185,14 +188,14 @@ class Part:
 
     def _try(
         self, item: Item, command: Command, state: State, router: Router, outputs: list[Output], later: list[Later]
-    ) -> bool:
-        """Decide and route one command; False where something was missing, which is wanted now."""
+    ) -> Decision | None:
+        """Decide and route one command; None where something was missing, which is wanted now."""
         is_complete = True
         try:
             decision = decide(command, state)
         except NotLoaded as missing:
             self._miss(missing)
-            return False
+            return None
         for emission in decision.emissions:
             try:
                 router.route(emission, state, outputs)
@@ -206,13 +209,13 @@ class Part:
                     self._require_sendable(output, "the event", "make it shorter")
         if isinstance(decision.answer, Later):
             later.append(decision.answer)
-        elif item.reply is not None:
+        elif item.reply is not None and decision.refusal is None:
             payload = answer(decision.answer)
             if len(payload) > MAXIMUM_ANSWER_BYTES:
                 raise Refusal("too_many", f"the answer has {len(payload)} bytes, too many for one message: pass limit")
             outputs.append(_reply(item.reply, payload))
             self._require_sendable(outputs[-1], "the answer", "pass limit")
-        return is_complete
+        return decision if is_complete else None
 
     def _require_sendable(self, output: Output, what: str, remedy: str) -> None:
         if packet_bytes(output) > self.largest_packet_bytes:
@@ -237,8 +240,7 @@ class Part:
 
     def _miss(self, missing: NotLoaded) -> None:
         self._keys.update(dict.fromkeys(missing.keys))
-        if missing.page is not None:
-            self._pages[missing.page] = None
+        self._pages.update(dict.fromkeys(missing.pages))
         self._owners.update(missing.owners)
         if missing.foreign is not None:
             self._foreign.add(missing.foreign)

@@ -155,7 +155,7 @@ def _route_entry(route: Route) -> RouteEntry:
 
 def _rules(settings: Settings) -> Rules:
     """Return the numbers that the rules need, in milliseconds."""
-    presence, sessions, endpoints = settings.presence, settings.sessions, settings.endpoints
+    presence, sessions, endpoints, rooms = settings.presence, settings.sessions, settings.endpoints, settings.rooms
     return Rules(
         organization_in_topic="{organization}" in settings.prefix,
         from_endpoints=presence.from_endpoints,
@@ -164,6 +164,9 @@ def _rules(settings: Settings) -> Rules:
         session_ms=round(sessions.session_hours * 3_600_000),
         tombstone_ms=round(sessions.tombstone_hours * 3_600_000),
         maximum_members=sessions.maximum_members,
+        party_lease_ms=round(rooms.lease_seconds * 1000),
+        maximum_parties=rooms.maximum_parties,
+        maximum_parties_per_subject=rooms.maximum_parties_per_subject,
         grace_ms=round(endpoints.grace_seconds * 1000),
         minimum_keep_alive_seconds=endpoints.minimum_keep_alive_seconds,
         maximum_keep_alive_seconds=endpoints.maximum_keep_alive_seconds,

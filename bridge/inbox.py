@@ -164,8 +164,13 @@ def _is_keepalive(packet: mqtt5.PublishPacket) -> bool:
 
 def input_of(packet: mqtt5.PublishPacket, topic: str, payload: bytes) -> Input:
     """Return what decode needs of a packet, whose topic and payload were read from it once already."""
-    connection = ""
-    for name, value in packet.user_properties:
-        if name == "connection":
-            connection = value
-    return Input(topic, payload, packet.retain, connection, packet.response_topic, packet.correlation_data)
+    properties = dict(packet.user_properties)
+    return Input(
+        topic,
+        payload,
+        packet.retain,
+        properties.get("connection", ""),
+        properties.get("endpointId", ""),
+        packet.response_topic,
+        packet.correlation_data,
+    )

@@ -20,7 +20,7 @@ PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
 SECRET: JsonDict = {"secret": True}
 
-Audience = Literal["self", "endpoint", "others", "watchers", "session", "organization"]
+Audience = Literal["self", "endpoint", "others", "watchers", "session", "room", "organization"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Bytes = Annotated[int, Field(ge=1, le=268_435_455)]
 
@@ -192,6 +192,8 @@ class Topics(_Section):
         "presence/participants/{id}/status", description="In: status document of a participant."
     )
     device_status: str = Field("presence/devices/{id}/status", description="In: status document of a device.")
+    room: str = Field("presence/rooms/{room}", description="In: who is in a room, from services.")
+    client_room: str = Field("clients/{user}/rooms/{room}", description="In: the same from a user about itself.")
     session: str = Field("sessions/{session}", description="In: join, leave, stop and reply of a session.")
     media: str = Field(
         "sessions/{session}/participants/{participant}/status",
@@ -274,6 +276,24 @@ class Sessions(_Section):
     )
     maximum_members: int = Field(
         1000, ge=1, le=10_000, description="Members of one session; all stand in its one record."
+    )
+
+
+class Rooms(_Section):
+    """Where parties are present: sockets, tabs, phones."""
+
+    lease_seconds: float = Field(
+        0,
+        ge=0,
+        le=31_536_000,
+        description="Seconds after which a party departs that said nothing, and whose endpoint did not keep itself "
+        "alive. 0: never, its messages and its endpoint end it.",
+    )
+    maximum_parties: int = Field(
+        1000, ge=1, le=10_000, description="Parties in one room; what one does is told to all others."
+    )
+    maximum_parties_per_subject: int = Field(
+        64, ge=1, le=1000, description="Parties of one subject; its one record names them all."
     )
 
 
@@ -413,6 +433,7 @@ class Settings(_Section):
     topics: Topics = Topics()
     presence: Presence = Presence()
     sessions: Sessions = Sessions()
+    rooms: Rooms = Rooms()
     endpoints: Endpoints = Endpoints()
     sending: Sending = Sending()
     audit: Audit = Audit()

@@ -6,9 +6,11 @@ Everything here is derived from the records, so no index can say anything else t
 import msgspec
 
 from bridge.domain.endpoints import timing
-from bridge.domain.ids import endpoint_member, parse_key
-from bridge.domain.records import EMPTY, SCHEMA_FIELD, Record, Session, Subject, Views
+from bridge.domain.ids import endpoint_member, parse_key, parse_part_key, parties_index
+from bridge.domain.parties import party_end
+from bridge.domain.records import EMPTY, SCHEMA_FIELD, Party, Record, Session, Subject, Views
 from bridge.domain.rules import Rules
+from bridge.domain.seats import member_of, seat_of
 from bridge.domain.sessions import session_end
 from bridge.domain.state import ALL_ENDPOINTS, Entry, State
 from bridge.domain.subjects import is_online, lease_end
@@ -46,6 +48,20 @@ def _write(commit: Commit, key: str, entry: Entry, state: State) -> None:
         commit.writes.append(Write(key, entry.loaded_version, text))
     if isinstance(record, Subject) and isinstance(entry.loaded, Subject):
         _index(commit, key, entry.loaded, record, state.rules)
+    elif isinstance(record, Party) and isinstance(entry.loaded, Party):
+        _seat(commit, key, entry.loaded, record)
+
+
+def _seat(commit: Commit, key: str, before: Party, after: Party) -> None:
+    room, party = parse_part_key(key)
+    was = member_of(seat_of(party, before)) if before.is_present else None
+    now = member_of(seat_of(party, after)) if after.is_present else None
+    if was != now:
+        members = commit.members.setdefault(parties_index(room), {})
+        if was is not None:
+            members[was] = False
+        if now is not None:
+            members[now] = True
 
 
 def _index(commit: Commit, key: str, before: Subject, after: Subject, rules: Rules) -> None:
@@ -86,6 +102,8 @@ def due_ms(record: Record, rules: Rules, resumed_ms: int) -> int | None:
         if rules.lease_ms:
             dues += [lease_end(connection, rules, resumed_ms) for connection in record.connections.values()]
         return min(dues, default=None)
+    if isinstance(record, Party):
+        return party_end(record, resumed_ms)
     if isinstance(record, Session):
         if record.pending is not None:
             return 0

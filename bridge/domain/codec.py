@@ -5,7 +5,7 @@ one event or the ``TeraEvent`` wrapper with several. Source: reference "presence
 details 8 to 10.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,7 +21,7 @@ from bridge.domain.commands import (
 )
 from bridge.domain.ids import is_endpoint_id, is_id, require_id
 from bridge.domain.inputs import Input
-from bridge.domain.values import KINDS, Kind
+from bridge.domain.values import KINDS, Kind, kind_of
 from bridge.errors import Refusal
 
 MAXIMUM_DEPTH = 64
@@ -140,6 +140,61 @@ def check_text(payload: bytes) -> None:
             payload.decode()
         except UnicodeDecodeError as error:
             raise Refusal("not_json", f"payload is not UTF-8 at byte {error.start}") from None
+
+
+def read_event(payload: bytes) -> dict[str, object]:
+    """Decode one event or a wrapper with several, out of the ``message`` that it may stand in; see `each_event`.
+
+    Raises:
+        Refusal: it is no object, or cannot be read.
+    """
+    event = read_document(payload)
+    if not isinstance(event, dict):
+        raise Refusal("invalid_field", f"payload is {kind_of(event)}: send an object")
+    message = event.get("message")
+    return message if isinstance(message, dict) else event
+
+
+def each_event(
+    event: Mapping[str, object], decode: Callable[[Mapping[str, object], int | None], Iterable[Command]]
+) -> list[Command]:
+    """Decode an event, or each of a wrapper's; a bad one of those never stops the ones after it.
+
+    Args:
+        event: the event, or the wrapper, whose time is that of all its events.
+        decode: one event and its time in epoch ms, None where it brings none.
+
+    Raises:
+        Refusal: the only event cannot be taken.
+    """
+    time_ms = fields_time(event)
+    entries = event.get("events")
+    if not isinstance(entries, list):
+        return list(decode(event, time_ms))
+    commands: list[Command] = []
+    for entry in entries:
+        try:
+            if not isinstance(entry, dict):
+                raise Refusal("invalid_field", f"events holds {kind_of(entry)}: send objects")
+            own_time_ms = fields_time(entry)
+            commands += decode(entry, own_time_ms if time_ms is None else time_ms)
+        except Refusal as refusal:
+            commands.append(Reject(refusal.code, refusal.message))
+    return commands
+
+
+def fields_time(event: Mapping[str, object]) -> int | None:
+    """Return an event's time in epoch ms: its ``header.time`` or ``timestamp``, None where it brings none."""
+    header = event.get("header")
+    for field, value in (
+        ("header.time", header.get("time") if isinstance(header, dict) else None),
+        ("timestamp", event.get("timestamp")),
+    ):
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return parse_time(value, field)[0]
+        if value is not None:
+            raise Refusal("invalid_field", f"{field} is {kind_of(value)}: send ISO-8601 text or epoch seconds")
+    return None
 
 
 def decode_presence(kind: Kind, ids: Sequence[str], inbound: Input) -> list[Command]:

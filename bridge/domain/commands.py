@@ -119,6 +119,53 @@ class MediaStateOf(msgspec.Struct, frozen=True):
     caller: Caller = SERVICE
 
 
+class RoomEvent(msgspec.Struct, frozen=True):
+    """What a party of a room reports, asks or tells.
+
+    Attributes:
+        category: one of `bridge.domain.events.Category`.
+        user: the sender, as parties are known by it (`bridge.domain.ids.sender_key`).
+        sender: the sender as received.
+        party: the party's id; empty where the event names none.
+        content: its state as received and checked, all but the ids.
+        fields: what else the event holds, for the relay.
+        receivers: whom alone it is for, by all that these may be known by; empty: all.
+        endpoint: the endpoint that it names; empty: none.
+        attendee: all that the user to be removed may be known by.
+        seq: its number among its party's.
+        retained: a replay at a subscription, not news.
+        is_client: it came from the user itself, who may touch only what is its own.
+    """
+
+    category: str
+    room: str
+    user: str
+    sender: dict[str, object]
+    party: str = ""
+    content: dict[str, object] = {}
+    fields: dict[str, object] = {}
+    receivers: tuple[str, ...] = ()
+    endpoint: str = ""
+    attendee: tuple[str, ...] = ()
+    time_ms: int | None = None
+    seq: int | None = None
+    retained: bool = False
+    is_client: bool = False
+
+
+class RejectRoomEvent(msgspec.Struct, frozen=True):
+    """A room event that cannot be taken: its sender is told. ``metadata`` is its ``loopbackMetadata``."""
+
+    room: str
+    user: str
+    party: str
+    code: str
+    message: str
+    metadata: object = None
+    endpoint: str = ""
+    is_client: bool = False
+
+
 class RegisterEndpoint(msgspec.Struct, frozen=True):
     """Make or renew an endpoint. ``watch`` None: keep what it has, or the configured default for a new one."""
 
@@ -218,6 +265,12 @@ class SessionsOf(msgspec.Struct, frozen=True):
     subject: str
 
 
+class RoomParties(msgspec.Struct, frozen=True):
+    """Ask for a room's parties."""
+
+    room: str
+
+
 class SessionMembers(msgspec.Struct, frozen=True):
     """Ask for a session's members."""
 
@@ -249,6 +302,8 @@ Command = (
     | ReplySession
     | ReportMedia
     | MediaStateOf
+    | RoomEvent
+    | RejectRoomEvent
     | RegisterEndpoint
     | KeepEndpoint
     | UnregisterEndpoint
@@ -259,6 +314,7 @@ Command = (
     | ListSubjects
     | SessionsOf
     | SessionMembers
+    | RoomParties
     | Expire
     | Unfile
 )

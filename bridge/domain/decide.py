@@ -19,14 +19,21 @@ from bridge.domain.endpoints import (
 )
 from bridge.domain.ids import (
     WATCHERS_KEY,
+    Ref,
+    is_endpoint_id,
     parse_key,
     parse_subject_key,
     part_key,
+    party_key,
+    room_key,
     session_key,
     subject_key,
     views_key,
 )
 from bridge.domain.media import check_views, media_state_of, report_media
+from bridge.domain.parties import end_parties, expire_party
+from bridge.domain.rooms import reject_room_event, room_event, room_parties
+from bridge.domain.seats import seats_page
 from bridge.domain.sending import send_event
 from bridge.domain.sessions import (
     expire_session,
@@ -45,6 +52,7 @@ from bridge.domain.subjects import (
     sessions_of,
     update_device_status,
 )
+from bridge.domain.values import KINDS, Page
 from bridge.errors import Refusal
 
 
@@ -56,6 +64,15 @@ def _reject(command: c.Reject, _: State) -> Decision:
     raise Refusal(command.code, command.message)
 
 
+def _report_presence(command: c.ReportPresence, state: State) -> Decision:
+    decision = report_presence(command, state)
+    if command.online or not command.connection:
+        return decision
+    # A will may tell of a connection that never reported itself, but for a party of its name.
+    lost = end_parties(state, Ref(command.kind, command.subject), command.connection, "connection_lost")
+    return Decision([*decision.emissions, *lost])
+
+
 def _expire(command: c.Expire, state: State) -> Decision:
     state.touch(command.key)
     noun, record_id = parse_key(command.key)
@@ -63,12 +80,19 @@ def _expire(command: c.Expire, state: State) -> Decision:
         return Decision(expire_session(state, record_id, command.clock_ms))
     if noun == "views":
         return Decision(check_views(state, record_id, command.clock_ms))
-    if noun == "watchers":
+    if noun == "party":
+        return Decision(expire_party(state, command.key, command.clock_ms))
+    if noun not in KINDS:
         return NOTHING
     ref = parse_subject_key(command.key)
     emissions = expire_endpoints(state, ref, command.clock_ms)
     if state.rules.lease_ms:
+        before = state.subject(*ref).connections
         emissions += expire_connections(state, ref, command.clock_ms)
+        after = state.subject(*ref).connections
+        for connection in before:
+            if connection not in after:
+                emissions += end_parties(state, ref, connection, "expired")
     return Decision(emissions)
 
 
@@ -79,7 +103,7 @@ def _unfile(command: c.Unfile, state: State) -> Decision:
 
 # The value's command type is the key, which a type checker cannot say of a table.
 _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
-    c.ReportPresence: report_presence,
+    c.ReportPresence: _report_presence,
     c.ReportStatus: report_status,
     c.UpdateDeviceStatus: update_device_status,
     c.Ignore: _ignore,
@@ -100,12 +124,15 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.ListSubjects: list_subjects,
     c.SessionsOf: sessions_of,
     c.SessionMembers: session_members,
+    c.RoomEvent: room_event,
+    c.RejectRoomEvent: reject_room_event,
+    c.RoomParties: room_parties,
     c.Expire: _expire,
     c.Unfile: _unfile,
 }
 
 
-def _no_keys(_: Any) -> tuple[str, ...]:
+def _nothing(_: Any) -> tuple[()]:
     return ()
 
 
@@ -133,6 +160,15 @@ def _user_and_sent(command: c.SendEvent) -> tuple[str, ...]:
     return (user, command.key) if command.key else (user,)
 
 
+def _party_and_sender(command: c.RoomEvent | c.RejectRoomEvent) -> tuple[str, ...]:
+    keys = [room_key(command.room)]
+    if command.party:
+        keys.append(party_key(command.room, command.party))
+    if not command.user.startswith("phone:"):
+        keys.append(command.user)
+    return tuple(keys)
+
+
 _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.ReportPresence: _subject_and_watchers,
     c.ReportStatus: _subject_and_watchers,
@@ -148,17 +184,41 @@ _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.ListEndpoints: lambda command: (subject_key("user", command.user),),
     c.SessionsOf: lambda command: (subject_key(command.kind, command.subject),),
     c.SessionMembers: lambda command: (session_key(command.session),),
+    c.RoomEvent: _party_and_sender,
+    c.RejectRoomEvent: _party_and_sender,
+    c.RoomParties: lambda command: (room_key(command.room),),
     c.Expire: lambda command: (command.key, WATCHERS_KEY),
 }
 
-_OWNED = frozenset((c.RegisterEndpoint, c.KeepEndpoint, c.UnregisterEndpoint, c.WatchEndpoint))
+
+def _endpoint(command: c.RegisterEndpoint | c.KeepEndpoint | c.UnregisterEndpoint | c.WatchEndpoint) -> tuple[str, ...]:
+    return (command.endpoint,)
+
+
+def _endpoints_of_party(command: c.RoomEvent | c.RejectRoomEvent) -> tuple[str, ...]:
+    return tuple(name for name in (command.party, command.endpoint) if is_endpoint_id(name))
+
+
+_OWNERS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
+    c.RegisterEndpoint: _endpoint,
+    c.KeepEndpoint: _endpoint,
+    c.UnregisterEndpoint: _endpoint,
+    c.WatchEndpoint: _endpoint,
+    c.RoomEvent: _endpoints_of_party,
+    c.RejectRoomEvent: _endpoints_of_party,
+}
+
+_PAGES: dict[type[c.Command], Callable[[Any], tuple[Page, ...]]] = {
+    c.RoomEvent: lambda command: (seats_page(command.room),),
+    c.RoomParties: lambda command: (seats_page(command.room),),
+}
 
 
 # What changes nothing and is decided the same way whenever it is decided needs no journal. What is sent must not be in
 # it, since nothing that masks hide may be stored: its input waits for the PUBACKs, and is sent again after a crash.
 UNJOURNALED = frozenset(
     (
-        *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.MediaStateOf),
+        *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.MediaStateOf, c.RoomParties),
         *(c.Ignore, c.Reject, c.Unfile, c.SendEvent, c.ReadAudit),
     )
 )
@@ -176,9 +236,14 @@ def decide(command: c.Command, state: State) -> Decision:
 
 def first_keys(command: c.Command) -> tuple[str, ...]:
     """Return the record keys that the first load wave brings for a command."""
-    return _KEYS.get(type(command), _no_keys)(command)
+    return _KEYS.get(type(command), _nothing)(command)
 
 
-def first_owner(command: c.Command) -> str | None:
-    """Return the endpoint id whose owner the first load wave brings for a command."""
-    return command.endpoint if type(command) in _OWNED else None  # type: ignore[union-attr]  # those have one
+def first_owners(command: c.Command) -> tuple[str, ...]:
+    """Return the endpoint ids whose owners the first load wave brings for a command."""
+    return _OWNERS.get(type(command), _nothing)(command)
+
+
+def first_pages(command: c.Command) -> tuple[Page, ...]:
+    """Return the index pages that the first load wave brings for a command."""
+    return _PAGES.get(type(command), _nothing)(command)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bridge.domain.routing import Emission, Verbatim
+from bridge.errors import Refusal
 
 
 class Later(msgspec.Struct, frozen=True):
@@ -22,11 +23,13 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         emissions: in the order in which they are told.
         answer: an RPC's result, any JSON value, or a `Later`.
         verbatim: an event to pass on as it is.
+        refusal: it cannot be taken and changes nothing; the emissions tell of that.
     """
 
     emissions: Sequence[Emission] = ()
     answer: object = None
     verbatim: Verbatim | None = None
+    refusal: Refusal | None = None
 
 
 NOTHING = Decision()

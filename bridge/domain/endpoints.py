@@ -28,6 +28,7 @@ from bridge.domain.events import (
     UserEndpointUnregisteredEvent,
 )
 from bridge.domain.ids import WATCHERS_KEY, Ref, is_id, subject_key
+from bridge.domain.parties import end_parties
 from bridge.domain.records import Endpoint, Watchers
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
@@ -158,6 +159,7 @@ def unregister_endpoint(command: UnregisterEndpoint, state: State) -> Decision:
         [
             Emission(event, subject=ref, endpoint=(name, ref.id)),
             *presence_changed(state, ref, before, "disconnected"),
+            *end_parties(state, ref, name, "left"),
         ]
     )
 
@@ -217,7 +219,11 @@ def _expire(state: State, ref: Ref, name: str) -> list[Emission]:
     before = state.subject(*ref)
     version = _remove(state, ref, name)
     event = UserEndpointExpiredEvent(*state.stamp(f"{ref.kind}/{ref.id}", version), name, ref.id)
-    return [Emission(event, subject=ref, endpoint=(name, ref.id)), *presence_changed(state, ref, before, "expired")]
+    return [
+        Emission(event, subject=ref, endpoint=(name, ref.id)),
+        *presence_changed(state, ref, before, "expired"),
+        *end_parties(state, ref, name, "expired"),
+    ]
 
 
 def _remind(state: State, ref: Ref, name: str, due: Timing, clock_ms: int) -> list[Emission]:

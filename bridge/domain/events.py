@@ -6,6 +6,7 @@ were received and are plain mappings, made by `relayed`.
 
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 
 import msgspec
 
@@ -129,6 +130,32 @@ class MediaStateChangedEvent(Event, frozen=True):
     recv_streams: int
     claimed: str | None
     anomalies: tuple[str, ...]
+
+
+class Category(StrEnum):
+    """What a room event is about, as it stands on the wire (reference "rooms and media" B)."""
+
+    ONLINE = "app.event.presence.party.online"
+    LEAVES = "app.event.presence.party.leaves"
+    REQUEST = "app.event.presence.request.parties"
+    REMOVED = "party.removed"
+    TYPING = "party.typing"
+    INVALID = "media.session.invalid"
+
+
+class RoomPartiesListedEvent(Event, frozen=True):
+    """Everybody in a room, each with its version: ``content`` is ``{"data": [...]}``."""
+
+    topic_id: str
+    content: dict[str, object]
+
+
+class MediaSessionInvalidEvent(Event, frozen=True):
+    """A room event could not be taken; ``loopback_metadata`` as it was received."""
+
+    topic_id: str
+    reason: str
+    loopback_metadata: object
 
 
 PRESENCE_CHANGED: dict[Kind, type[PresenceChanged]] = {

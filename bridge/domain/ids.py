@@ -2,7 +2,7 @@
 
 import unicodedata
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from bridge.domain.values import KINDS, Kind
@@ -106,14 +106,40 @@ def sent_key(key: str) -> str:
     return "sent:" + key
 
 
-def part_key(noun: str, session: str, participant: str) -> str:
-    """Return the key of what one participant has in a session, ``media:s1:ann``."""
-    return f"{noun}:{session.translate(_KEY_ESCAPES)}:{participant.translate(_KEY_ESCAPES)}"
+def part_key(noun: str, whole: str, part: str) -> str:
+    """Return the key of a part of something: of a participant in a session, ``media:s1:ann``, a party in a room."""
+    return f"{noun}:{whole.translate(_KEY_ESCAPES)}:{part.translate(_KEY_ESCAPES)}"
+
+
+def parse_part_key(key: str) -> tuple[str, str]:
+    """Return the whole and the part that `part_key` named: ``media:s1:ann`` -> ``("s1", "ann")``."""
+    _, whole, part = key.split(":")
+    return unquote(whole), unquote(part)
 
 
 def views_key(session: str) -> str:
     """Return the key of what a session's participants see of each other, ``views:s1``."""
     return "views:" + session.translate(_KEY_ESCAPES)
+
+
+def room_key(room: str) -> str:
+    """Return the record key of a room, ``room:r1``."""
+    return "room:" + room.translate(_KEY_ESCAPES)
+
+
+def party_key(room: str, party: str) -> str:
+    """Return the record key of one party in a room, ``party:r1:tab1``."""
+    return part_key("party", room, party)
+
+
+def parties_index(room: str) -> str:
+    """Return the index of a room's parties, ``parties:r1``; its members are `bridge.domain.seats.Seat` as text."""
+    return "parties:" + room.translate(_KEY_ESCAPES)
+
+
+def sender_key(kind: Kind | Literal["phone"], sender: str) -> str:
+    """Return what a party's user is known by: its record's key, and ``phone:CA1`` for a phone, which has no record."""
+    return f"phone:{sender.translate(_KEY_ESCAPES)}" if kind == "phone" else subject_key(kind, sender)
 
 
 def parse_key(key: str) -> tuple[str, str]:
@@ -122,6 +148,7 @@ def parse_key(key: str) -> tuple[str, str]:
     return noun, unquote(rest)
 
 
+@lru_cache(maxsize=16_384)
 def parse_subject_key(key: str) -> Ref:
     """Return the subject of a record key; the key must name one."""
     noun, subject = parse_key(key)

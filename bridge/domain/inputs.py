@@ -11,6 +11,7 @@ class Input(msgspec.Struct, gc=False):
         payload: its bytes.
         retained: a retained message replayed at a subscription.
         connection: user property ``connection``, empty where there was none.
+        endpoint: user property ``endpointId``, empty where there was none.
         response_topic: MQTT 5 Response Topic, None where there was none.
         correlation: MQTT 5 Correlation Data.
     """
@@ -19,5 +20,6 @@ class Input(msgspec.Struct, gc=False):
     payload: bytes
     retained: bool = False
     connection: str = ""
+    endpoint: str = ""
     response_topic: str | None = None
     correlation: bytes | None = None

@@ -15,6 +15,7 @@ from bridge.domain.ids import require_id
 from bridge.domain.inputs import Input
 from bridge.domain.media_codec import decode_client_media, decode_media
 from bridge.domain.methods import RPC_CODES, Call, decode_call
+from bridge.domain.room_codec import decode_client_room, decode_room
 from bridge.domain.rules import Rules
 from bridge.domain.session_codec import decode_session
 from bridge.domain.topics import EndpointTopics, InputTopics, Match
@@ -55,6 +56,8 @@ _CODECS: dict[str, _Codec] = {
     "user_status": partial(decode_status, "user"),
     "participant_status": partial(decode_status, "participant"),
     "device_status": partial(decode_status, "device"),
+    "room": decode_room,
+    "client_room": decode_client_room,
     "session": decode_session,
     "media": decode_media,
     "client_media": decode_client_media,

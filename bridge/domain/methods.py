@@ -22,6 +22,7 @@ from bridge.domain.commands import (
     MediaStateOf,
     ReadAudit,
     RegisterEndpoint,
+    RoomParties,
     SendEvent,
     SessionMembers,
     SessionsOf,
@@ -79,6 +80,10 @@ class _Session(_Params):
 
 class _Participant(_Session):
     participant: str | None = None
+
+
+class _Room(_Params):
+    room: str
 
 
 class _Register(_Params):
@@ -259,6 +264,7 @@ METHODS: dict[str, Method] = {
         lambda p, call: MediaStateOf(_id(p.session, "session"), _participant(p.participant), call.caller),
         users=True,
     ),
+    "room_parties": Method(_Room, lambda p, _: RoomParties(_id(p.room, "room"))),
     "register_endpoint": Method(_Register, _register, users=True),
     "keepalive_endpoint": Method(
         _Endpoint, lambda p, call: KeepEndpoint(_endpoint_id(p.user_endpoint_id), True, call.caller), users=True

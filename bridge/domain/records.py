@@ -54,6 +54,8 @@ class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
         status_timestamp: the same as its sender wrote it; the number of milliseconds where it wrote text or nothing.
         endpoints: by id.
         watchers: endpoints of others (or its own) that watch this subject by name -> the key of their owner.
+        parties: room -> party -> the one endpoint that stands for it, ``""`` where all of the sender's do: those that
+            this subject is the sender of, and those that one of its endpoints stands for.
     """
 
     connections: dict[str, Connection] = {}
@@ -63,6 +65,7 @@ class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
     status_timestamp: int | float = 0
     endpoints: dict[str, Endpoint] = {}
     watchers: dict[str, str] = {}
+    parties: dict[str, dict[str, str]] = {}
 
 
 class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -139,6 +142,51 @@ class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     original: AuditFacts | None = None
 
 
+class Party(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One socket, tab, phone or device in a room, or the memory of one that departed.
+
+    Attributes:
+        user: the key of its sender; ``phone:...`` where that has no record.
+        sender: the sender as received, field by field.
+        content: its state as received and normalised, all but ``sessionId``, which is the party's id.
+        endpoint: the one endpoint that stands for it; empty: all of its sender's do.
+        owner: the key of that endpoint's owner.
+        joined: the room's version at its joining; by it who came first is first.
+        renewed_ms: its last sign of life.
+        lease_ms: it expires that long after; 0: never.
+        time_ms: the time of the newest message of it that was taken.
+        seq: that message's number, where it brought one.
+        forget_ms: registry clock at which a departed one may be forgotten; 0: it is in the room.
+    """
+
+    user: str = ""
+    sender: dict[str, object] = {}
+    content: dict[str, object] = {}
+    endpoint: str = ""
+    owner: str = ""
+    joined: int = 0
+    renewed_ms: int = 0
+    lease_ms: int = 0
+    time_ms: int = 0
+    seq: int | None = None
+    forget_ms: int = 0
+
+    @property
+    def is_present(self) -> bool:
+        """It is in the room: neither unknown nor departed."""
+        return bool(self.user) and not self.forget_ms
+
+
+class Room(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A room that somebody is in. Its version rises with each join and departure, so that two never miss each other.
+
+    Attributes:
+        changed_ms: the last of them.
+    """
+
+    changed_ms: int = 0
+
+
 class Watchers(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who watches ``device:*`` or ``*``: name -> endpoint id -> the key of its owner."""
 
@@ -180,7 +228,7 @@ class Views(msgspec.Struct, frozen=True, omit_defaults=True):
     check_ms: int | None = None
 
 
-Record = Subject | Session | Watchers | Media | Views
+Record = Subject | Session | Party | Room | Watchers | Media | Views
 
 EMPTY_SUBJECT = Subject()
 EMPTY: dict[str, Record] = {
@@ -190,6 +238,8 @@ EMPTY: dict[str, Record] = {
     "session": Session(),
     "media": Media(),
     "views": Views(),
+    "party": Party(),
+    "room": Room(),
     "watchers": Watchers(),
 }
 """Noun of a record key -> the record of which nothing is known."""

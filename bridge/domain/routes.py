@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bridge.errors import ConfigError
 
-WORDS = ("self", "endpoint", "others", "watchers", "session", "organization")
+WORDS = ("self", "endpoint", "others", "watchers", "session", "room", "organization")
 """The words of an audience."""
 
 
@@ -46,7 +46,7 @@ class Audiences(NamedTuple):
 
 
 REMINDER = "UserEndpointKeepAliveReminderEvent"
-_SUBJECT = Audiences(("self", "watchers", "session"), ("organization",))
+_SUBJECT = Audiences(("self", "watchers", "session", "room"), ("organization",))
 _SESSION = Audiences(("session",), ("organization",))
 
 
@@ -66,6 +66,9 @@ EVENTS: dict[str, Audiences] = {
     "LeaveSessionEvent": _SESSION,
     "JoinSessionReplyEvent": _SESSION,
     "MediaStateChangedEvent": _SESSION,
+    "RoomPresenceChangedEvent": Audiences(("room",), ("organization",)),
+    "RoomPartiesListedEvent": Audiences(("endpoint",), ()),
+    "MediaSessionInvalidEvent": Audiences(("endpoint",), ()),
     "UserEndpointRegisteredEvent": _of_endpoint("others"),
     "UserEndpointUnregisteredEvent": _of_endpoint("others", "endpoint"),
     "UserEndpointExpiredEvent": _of_endpoint("others", "endpoint"),

@@ -4,14 +4,16 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
 from bridge.domain.events import Event
-from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
+from bridge.domain.ids import Ref, parse_subject_key, room_key, session_key, subject_key
 from bridge.domain.records import EMPTY_SUBJECT, Subject
 from bridge.domain.routes import REMINDER, Route
-from bridge.domain.state import State
+from bridge.domain.seats import Seat, seats_page
+from bridge.domain.state import CorruptRecord, State
 from bridge.domain.topics import EndpointTopics
 from bridge.domain.values import Output
 
@@ -25,6 +27,8 @@ class Emission(msgspec.Struct, frozen=True, gc=False):
         endpoint: the endpoint concerned and its owner's id, for ``endpoint`` and ``others``.
         session: the session named by the command, besides the subject's own.
         members: for relays: whom ``session`` means, in place of the session's members.
+        party: the one concerned: its endpoints are ``endpoint``.
+        parties: whom ``room`` means, in place of those of the subject's rooms.
     """
 
     event: Event | dict[str, object]
@@ -32,6 +36,8 @@ class Emission(msgspec.Struct, frozen=True, gc=False):
     endpoint: tuple[str, str] | None = None
     session: str | None = None
     members: tuple[Ref, ...] | None = None
+    party: Seat | None = None
+    parties: tuple[Seat, ...] | None = None
 
 
 class Verbatim(msgspec.Struct, frozen=True, gc=False):
@@ -56,9 +62,11 @@ def _self(emission: Emission, subject: Subject, _: State, targets: _Targets) -> 
             targets[endpoint] = emission.subject.id
 
 
-def _endpoint(emission: Emission, _: Subject, __: State, targets: _Targets) -> None:
+def _endpoint(emission: Emission, _: Subject, state: State, targets: _Targets) -> None:
     if emission.endpoint is not None:
         targets[emission.endpoint[0]] = emission.endpoint[1]
+    if emission.party is not None:
+        _tell_parties((emission.party,), state, targets)
 
 
 def _others(emission: Emission, subject: Subject, _: State, targets: _Targets) -> None:
@@ -105,9 +113,36 @@ def _session(emission: Emission, subject: Subject, state: State, targets: _Targe
 
 
 def _organization(emission: Emission, _: Subject, state: State, targets: _Targets) -> None:
-    if (emission.subject, emission.members, emission.session) != (None, None, None):
+    if (emission.subject, emission.members, emission.session, emission.parties) != (None, None, None, None):
         # else it answers a single, unknown endpoint
         targets.update(state.endpoints())
+
+
+def _room(emission: Emission, subject: Subject, state: State, targets: _Targets) -> None:
+    if emission.parties is not None:
+        _tell_parties(emission.parties, state, targets)
+        return
+    rooms = list(subject.parties)
+    state.require(map(room_key, rooms), pages=map(seats_page, rooms))
+    for room in rooms:
+        with suppress(CorruptRecord):  # its parties miss this; everybody else does not
+            _tell_parties(state.seats(room).values(), state, targets)
+
+
+def _tell_parties(seats: Iterable[Seat], state: State, targets: _Targets) -> None:
+    """Tell each party on the endpoint that stands for it, or on all of its sender's; a phone has none."""
+    wide = []
+    for seat in seats:
+        if seat.endpoint:
+            targets[seat.endpoint] = parse_subject_key(seat.owner).id
+        elif not seat.user.startswith("phone:"):
+            wide.append(seat)
+    state.require([seat.user for seat in wide])
+    for seat in wide:
+        endpoints = state.readable(seat.user).endpoints
+        # It may have been registered after the party joined.
+        for endpoint in (seat.party,) if seat.party in endpoints else endpoints:
+            targets[endpoint] = parse_subject_key(seat.user).id
 
 
 def _tell(members: Iterable[Ref], state: State, targets: _Targets) -> None:
@@ -124,6 +159,7 @@ AUDIENCE: dict[str, _Word] = {
     "watchers": _watchers,
     "session": _session,
     "organization": _organization,
+    "room": _room,
 }
 
 

@@ -5,8 +5,7 @@ Source: reference "presence and sessions" 1 and 6, contract details 8 to 10.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bridge.domain.clock import parse_time
-from bridge.domain.codec import check_same_id, check_text, read_document, short_type
+from bridge.domain.codec import check_same_id, check_text, each_event, fields_time, read_event, short_type
 from bridge.domain.commands import Command, Ignore, JoinSession, LeaveSession, Reject, ReplySession, StopSession
 from bridge.domain.ids import Ref, require_id
 from bridge.domain.inputs import Input
@@ -28,41 +27,10 @@ def decode_session(ids: Sequence[str], inbound: Input) -> list[Command]:
     """
     session = require_id(ids[0], "session in the topic")
     check_text(inbound.payload)
-    event = read_document(inbound.payload)
-    if not isinstance(event, dict):
-        raise Refusal("invalid_field", f"payload is {kind_of(event)}: send an object")
-    message = event.get("message")
-    if isinstance(message, dict):
-        event = message
-    time_ms = _fields_time(event)
-    entries = event.get("events")
-    if inbound.retained and time_ms is None:
+    event = read_event(inbound.payload)
+    if inbound.retained and fields_time(event) is None:
         return [Ignore()]  # a replay at a subscription: no telling whether it is older than a stop
-    if not isinstance(entries, list):
-        return list(_session_event(session, event, time_ms))
-    commands: list[Command] = []
-    for entry in entries:
-        try:
-            if not isinstance(entry, dict):
-                raise Refusal("invalid_field", f"events holds {kind_of(entry)}: send objects")
-            own_time_ms = _fields_time(entry)
-            commands += _session_event(session, entry, own_time_ms if time_ms is None else time_ms)
-        except Refusal as refusal:
-            commands.append(Reject(refusal.code, refusal.message))
-    return commands
-
-
-def _fields_time(event: Mapping[str, object]) -> int | None:
-    header = event.get("header")
-    for field, value in (
-        ("header.time", header.get("time") if isinstance(header, dict) else None),
-        ("timestamp", event.get("timestamp")),
-    ):
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return parse_time(value, field)[0]
-        if value is not None:
-            raise Refusal("invalid_field", f"{field} is {kind_of(value)}: send ISO-8601 text or epoch seconds")
-    return None
+    return each_event(event, lambda entry, time_ms: _session_event(session, entry, time_ms))
 
 
 def _session_event(session: str, event: Mapping[str, object], time_ms: int | None) -> Iterator[Command]:

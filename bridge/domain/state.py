@@ -15,7 +15,10 @@ from bridge.domain.ids import (
     Ref,
     endpoint_member,
     parse_endpoint_member,
+    parse_part_key,
     part_key,
+    party_key,
+    room_key,
     session_key,
     subject_key,
     views_key,
@@ -26,7 +29,9 @@ from bridge.domain.records import (
     SCHEMA,
     SCHEMA_FIELD,
     Media,
+    Party,
     Record,
+    Room,
     Sent,
     Session,
     Subject,
@@ -34,6 +39,7 @@ from bridge.domain.records import (
     Watchers,
 )
 from bridge.domain.rules import Rules
+from bridge.domain.seats import Seat, seat_of, seats_of, seats_page
 from bridge.domain.values import Claim, Kind, Loaded, Moment, Owner, Page
 
 ALL_ENDPOINTS = Page("endpoints", "", 1_000_000)
@@ -50,7 +56,7 @@ class NotLoaded(Exception):
 
     Attributes:
         keys: record keys of this organization.
-        page: an index page.
+        pages: index pages.
         owners: endpoint ids whose owners are needed.
         foreign: a record of another organization: (organization, key).
     """
@@ -58,13 +64,13 @@ class NotLoaded(Exception):
     def __init__(
         self,
         keys: tuple[str, ...] = (),
-        page: Page | None = None,
+        pages: tuple[Page, ...] = (),
         owners: tuple[str, ...] = (),
         foreign: tuple[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.keys = keys
-        self.page = page
+        self.pages = pages
         self.owners = owners
         self.foreign = foreign
 
@@ -159,6 +165,7 @@ class State:
         self._in_hand = in_hand
         self._corrupt = corrupt
         self._events = 0
+        self._seats: dict[str, dict[str, Seat]] = {}
         self._overlay: dict[str, tuple[Record, int]] = {}
         self._overlay_claims: dict[str, Claim] = {}
         self._overlay_unfinished: list[str] = []
@@ -183,6 +190,8 @@ class State:
             entry = self.entries[key]
             entry.record = record
             entry.version = version
+            if self._seats and isinstance(record, Party):
+                _seat(self._seats, key, record)
         changed = bool(overlay)
         if changed:
             self._overlay = {}
@@ -265,6 +274,39 @@ class State:
         record: Session = self._record(session_key(session))
         return record
 
+    def room(self, room: str) -> Room:
+        """Return a room's record; the empty one where nobody is in it."""
+        record: Room = self._record(room_key(room))
+        return record
+
+    def party(self, room: str, party: str) -> Party:
+        """Return the record of a party in a room; the empty one where it is unknown."""
+        record: Party = self._record(party_key(room, party))
+        return record
+
+    def seats(self, room: str) -> dict[str, Seat]:
+        """Return who is in a room, by party, as the present command leaves it; not to be changed.
+
+        Raises:
+            NotLoaded: the room's record or its index was not loaded. Both come together, so that a commit that meets
+                another record knows that the index changed, too.
+        """
+        seats = self._seats.get(room)
+        if seats is None:
+            self.require([room_key(room)], pages=[seats_page(room)])
+            self.room(room)  # from now on the commit depends on it
+            seats = self._seats[room] = seats_of(self.pages[seats_page(room)])
+            for key, entry in self.entries.items():
+                if isinstance(entry.record, Party) and entry.record is not entry.loaded:
+                    _seat(self._seats, key, entry.record)
+        mine = [(key, record) for key, (record, _) in self._overlay.items() if isinstance(record, Party)]
+        if not mine:
+            return seats
+        changed = {room: dict(seats)}
+        for key, record in mine:
+            _seat(changed, key, record)
+        return changed[room]
+
     def watchers(self) -> Watchers:
         """Return who watches whole kinds, or everything."""
         record: Watchers = self._record(WATCHERS_KEY)
@@ -280,16 +322,17 @@ class State:
         record: Views = self._record(views_key(session))
         return record
 
-    def require(self, keys: list[str], owners: Iterable[str] = ()) -> None:
-        """Ask for many records and endpoint owners at once, so that they come in one wave.
+    def require(self, keys: Iterable[str], owners: Iterable[str] = (), pages: Iterable[Page] = ()) -> None:
+        """Ask for many records, endpoint owners and pages at once, so that they come in one wave.
 
         Raises:
             NotLoaded: naming every one that is missing.
         """
         missing = tuple(key for key in keys if key not in self.entries and key not in self.raw)
         unknown = tuple(endpoint for endpoint in owners if endpoint not in self.owners)
-        if missing or unknown:
-            raise NotLoaded(missing, owners=unknown)
+        absent = tuple(page for page in pages if page not in self.pages)
+        if missing or unknown or absent:
+            raise NotLoaded(missing, absent, unknown)
 
     def is_known(self, key: str) -> bool:
         """Tell whether anything was ever reported of the record's subject; to be watched alone does not count."""
@@ -323,7 +366,7 @@ class State:
         try:
             return self.pages[page]
         except KeyError:
-            raise NotLoaded(page=page) from None
+            raise NotLoaded(pages=(page,)) from None
 
     def endpoints(self) -> dict[str, str]:
         """Return every endpoint of the organization -> its owner's id, as the present command leaves them.
@@ -334,7 +377,7 @@ class State:
         try:
             page = self.pages[ALL_ENDPOINTS]
         except KeyError:
-            raise NotLoaded(page=ALL_ENDPOINTS) from None
+            raise NotLoaded(pages=(ALL_ENDPOINTS,)) from None
         members = dict.fromkeys(page)
         for key, entry in self.entries.items():
             record = self._record(key)
@@ -439,6 +482,18 @@ class State:
         self._events += 1
         event_id = f"{self._id_prefix}{self._events:06x}{self._id_suffix}"
         return event_id, self.timestamp, self.organization, about, version
+
+
+def _seat(rooms: Mapping[str, dict[str, Seat]], key: str, record: Party) -> None:
+    """Seat a party where it is present, in those of ``rooms`` that it is in; unseat it where it is not."""
+    room, party = parse_part_key(key)
+    seats = rooms.get(room)
+    if seats is None:
+        return
+    if record.is_present:
+        seats[party] = seat_of(party, record)
+    else:
+        seats.pop(party, None)
 
 
 def _decode(key: str, noun: str, raw: bytes) -> tuple[Record, int]:

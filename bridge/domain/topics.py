@@ -38,6 +38,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "user_status": ("id",),
     "participant_status": ("id",),
     "device_status": ("id",),
+    "room": ("room",),
+    "client_room": ("user", "room"),
     "session": ("session",),
     "media": ("session", "participant"),
     "client_media": ("user", "session"),

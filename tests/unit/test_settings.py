@@ -113,7 +113,7 @@ def test_a_bad_prefix(prefix: str) -> None:
         {"routes": [{"event": "DeviceStatusChangedEvent", "expiry_seconds": -1}]},
         {"routes": [{"event": "DeviceStatusChangedEvent", "expiry_seconds": 4_294_967_296}]},
         {"routes": [{"event": "DeviceStatusChangedEvent", "audience": ["all"]}]},
-        {"routes": [{"event": "DeviceStatusChangedEvent", "audience": ["room"]}]},
+        {"routes": [{"event": "DeviceStatusChangedEvent", "audience": ["house"]}]},
         {"endpoints": {"default_watch": ["robot:a"]}},
         {"endpoints": {"default_watch": ["device:\x9f"]}},
         {"endpoints": {"default_watch": ["device:" + "x" * 129]}},

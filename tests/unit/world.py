@@ -41,6 +41,7 @@ class Message(NamedTuple):
     qos: int = 1
     retain: bool = False
     connection: str = ""
+    endpoint: str = ""
     response_topic: str | None = None
     correlation: bytes | None = None
     packet_id: int | None = None
@@ -64,7 +65,11 @@ def packet_of(message: Message, packet_id: int | None) -> mqtt5.PublishPacket:
         duplicate=message.duplicate,
         response_topic=message.response_topic,
         correlation_data=message.correlation,
-        user_properties=[("connection", message.connection)] if message.connection else [],
+        user_properties=[
+            (name, value)
+            for name, value in (("connection", message.connection), ("endpointId", message.endpoint))
+            if value
+        ],
     )
 
 
@@ -257,6 +262,12 @@ class World:
             raise RpcError(**answer["error"])
         return answer["result"]
 
+    def call_told(self, method: str, params: object = b"") -> dict[str, list[Any]]:
+        """Call by RPC; returns who was told what."""
+        before = len(self.broker.outputs)
+        self.call(method, params)
+        return told(self.broker.outputs[before:])
+
     def tick(self) -> dict[str, list[Any]]:
         """A PINGRESP: the registry clock moves to now, and what is due happens."""
         self.inbox.confirmed(self.connection, self._numbers)
@@ -315,6 +326,31 @@ class World:
 
     def reply(self, session: str, user: str, answer: object = "REPLY_DENIED") -> dict[str, list[Any]]:
         return self.session(session, "JoinSessionReplyEvent", userUuid=user, joinReply=answer)
+
+    def party(self, room: str, user: str, party: str, **content: Any) -> dict[str, list[Any]]:
+        """A party says that it is there; ``sender_type``, ``receivers`` and the like go beside the content."""
+        return self.room(room, "party.online", user, party, **content)
+
+    def leaves(self, room: str, user: str, party: str, **content: Any) -> dict[str, list[Any]]:
+        return self.room(room, "party.leaves", user, party, **content)
+
+    def room(
+        self,
+        room: str,
+        category: str,
+        user: str,
+        party: str | None = None,
+        *,
+        client: str | None = None,
+        kind: str = "user",
+        top: dict[str, Any] | None = None,
+        **content: Any,
+    ) -> dict[str, list[Any]]:
+        """A room event from a service, or from ``client``; ``top`` holds fields beside ``content``."""
+        if party is not None:
+            content["sessionId"] = party
+        event = {"category": category, "sender": {"_id": user, "type": kind}, "content": content, **(top or {})}
+        return self.say(f"presence/rooms/{room}" if client is None else f"clients/{client}/rooms/{room}", event)
 
     # What stands there afterwards.
 

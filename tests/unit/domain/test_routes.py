@@ -10,7 +10,7 @@ from bridge.errors import ConfigError
 from bridge.settings import Audience
 
 # As in the contract's table of events.
-PRESENCE, SESSION = {"self", "watchers", "session"}, {"session"}
+PRESENCE, SESSION = {"self", "watchers", "session", "room"}, {"session"}
 AUDIENCES = {
     "UserPresenceChangedEvent": PRESENCE,
     "ParticipantPresenceChangedEvent": PRESENCE,
@@ -22,6 +22,10 @@ AUDIENCES = {
     "StopSessionEvent": SESSION,
     "LeaveSessionEvent": SESSION,
     "JoinSessionReplyEvent": SESSION,
+    "MediaStateChangedEvent": SESSION,
+    "RoomPresenceChangedEvent": {"room"},
+    "RoomPartiesListedEvent": {"endpoint"},
+    "MediaSessionInvalidEvent": {"endpoint"},
     "UserEndpointRegisteredEvent": {"others"},
     "UserEndpointUnregisteredEvent": {"others", "endpoint"},
     "UserEndpointExpiredEvent": {"others", "endpoint"},
@@ -73,11 +77,11 @@ def test_two_entries_for_one_event() -> None:
 @pytest.mark.parametrize(
     ("event", "word", "choice"),
     [
-        ("UserPresenceChangedEvent", "endpoint", "self, watchers, session, organization"),
-        ("DeviceStatusChangedEvent", "others", "self, watchers, session, organization"),
+        ("UserPresenceChangedEvent", "endpoint", "self, watchers, session, room, organization"),
+        ("DeviceStatusChangedEvent", "others", "self, watchers, session, room, organization"),
         ("JoinSessionEvent", "self", "session, organization"),
         ("JoinSessionEvent", "watchers", "session, organization"),
-        (REMINDER, "everybody", "endpoint, self, others, watchers, session, organization"),
+        (REMINDER, "everybody", "endpoint, self, others, watchers, session, room, organization"),
     ],
 )
 def test_an_audience_that_the_event_never_has(event: str, word: str, choice: str) -> None:

@@ -44,7 +44,7 @@ def test_what_is_not_loaded_is_asked_for() -> None:
     page = Page("online:user", "", 5)
     with pytest.raises(NotLoaded) as missing:
         state().page(page)
-    assert missing.value.page == page
+    assert missing.value.pages == (page,)
     with pytest.raises(NotLoaded) as missing:
         state().owned_subject(Owner("acme", "user", "x", 1))
     assert missing.value.foreign == ("acme", "user:x")

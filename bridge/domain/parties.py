@@ -1,0 +1,272 @@
+"""Parties: what it takes to be in a room and to leave it, whoever says so: a message, an endpoint, a will, the clock.
+
+A record per party, so that one party's change reads and writes no other's. A departure is told once, with its cause, to
+who is left. Source: DESIGN 5, reference "rooms and media" B and C, contract details 14 to 20.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from bridge.domain.commands import RoomEvent
+from bridge.domain.events import Category, relayed
+from bridge.domain.ids import Ref, parse_part_key, party_key, room_key
+from bridge.domain.records import Party, Room
+from bridge.domain.routing import Emission
+from bridge.domain.seats import Seat, seat_of, seats_page
+from bridge.domain.state import CorruptRecord, State
+
+replace = msgspec.structs.replace
+
+REMEMBER_MS = 10 * 60_000
+"""How long a departed party is remembered against older messages (contract details 19)."""
+
+_NO_MEDIA: dict[str, object] = dict.fromkeys(
+    ("audio", "video", "connected", "phone", "screenshare", "selfMuted"), False
+)
+NEW_CONTENT: dict[str, object] = {"offline": False, "idle": False, "role": None, "mediaSession": _NO_MEDIA}
+"""The state of a party that says nothing of it."""
+
+_MISSING = object()
+
+
+class Gone(NamedTuple):
+    """A party that departed: where it sat, what it was, and the version of its departure."""
+
+    seat: Seat
+    party: Party
+    version: int
+
+
+# Its state.
+
+
+def merged(before: Mapping[str, object], given: Mapping[str, object], *, has_media: bool) -> dict[str, object]:
+    """Return a party's state after a message, which may tell only a part of it, also of its media.
+
+    ``has_media`` False: whatever the message says, nothing is sent any more.
+    """
+    content = {**before, **given}
+    media: dict[str, object] = {}
+    for said in (before.get("mediaSession"), given.get("mediaSession"), None if has_media else _NO_MEDIA):
+        if isinstance(said, Mapping):
+            media.update(said)
+    content["mediaSession"] = media
+    return content
+
+
+def changed_fields(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """Return the names of the fields that are not what they were."""
+    return [name for name, value in after.items() if before.get(name, _MISSING) != value]
+
+
+def aggregate(contents: Iterable[Mapping[str, object]]) -> str | None:
+    """Return what a user is by all of its parties: ``online`` before ``idle`` before ``offline``; None without any."""
+    found = {
+        "offline" if content.get("offline") else "idle" if content.get("idle") else "online" for content in contents
+    }
+    return next((state for state in ("online", "idle", "offline") if state in found), None)
+
+
+def party_end(party: Party, resumed_ms: int) -> int | None:
+    """Return the registry clock at which something is due on a party; a pause starts its lease anew."""
+    if party.forget_ms:
+        return party.forget_ms
+    return max(party.renewed_ms, resumed_ms) + party.lease_ms if party.lease_ms else None
+
+
+# Coming and going.
+
+
+def party_keys(room: str, parties: Iterable[str]) -> list[str]:
+    """Return the record keys of parties of a room."""
+    return [party_key(room, party) for party in parties]
+
+
+def tabs_of(seats: Mapping[str, Seat], *users: str) -> list[str]:
+    """Return the parties whose sender is one of ``users``."""
+    return [party for party, seat in seats.items() if seat.user in users]
+
+
+def seat_party(state: State, room: str, name: str, party: Party) -> int:
+    """Save a party that is present and return its version."""
+    before = state.party(room, name)
+    version = state.save(party_key(room, name), party)
+    if not before.is_present:
+        state.save(room_key(room), Room(state.moment.now_ms))
+    places = _places(party)
+    for key in dict.fromkeys((*_places(before), *places)):
+        _link(state, key, room, name, places.get(key))
+    return version
+
+
+def unseat_parties(
+    state: State, room: str, names: Sequence[str], time_ms: int = 0, seq: int | None = None
+) -> list[Gone]:
+    """Let parties depart. Each is remembered against messages older than its last one and than ``time_ms``.
+
+    A party that is not there, or cannot be read, is passed over.
+    """
+    state.require([room_key(room), *party_keys(room, names)], pages=[seats_page(room)])
+    present = {name: party for name, party in readable_parties(state, room, names).items() if party.is_present}
+    state.require(dict.fromkeys(key for party in present.values() for key in _places(party)))
+    gone = []
+    for name, party in present.items():
+        version = remember(state, room, name, party.user, time_ms, seq)
+        for key in _places(party):
+            _link(state, key, room, name, None)
+        gone.append(Gone(seat_of(name, party), party, version))
+    if gone:
+        state.save(room_key(room), Room(state.moment.now_ms) if state.seats(room) else Room())
+    return gone
+
+
+def remember(state: State, room: str, name: str, user: str, time_ms: int, seq: int | None) -> int:
+    """Keep of a party only what messages that may still come are judged by; returns its version."""
+    before = state.party(room, name)
+    departed = Party(
+        user,
+        time_ms=max(time_ms, before.time_ms),
+        seq=before.seq if seq is None else seq,
+        forget_ms=state.moment.clock_ms + REMEMBER_MS,
+    )
+    return state.save(party_key(room, name), departed)
+
+
+def _places(party: Party) -> dict[str, str]:
+    """Return the keys of the subjects whose endpoints and connections end the party -> its own endpoint."""
+    if not party.is_present:
+        return {}
+    keys = [key for key in (party.user, party.owner) if key and not key.startswith("phone:")]
+    return dict.fromkeys(keys, party.endpoint)
+
+
+def _link(state: State, key: str, room: str, name: str, endpoint: str | None) -> None:
+    """Let a subject's record name the party and its endpoint; None: no longer."""
+    try:
+        subject = state.subject_at(key)
+    except CorruptRecord:
+        return
+    of_room = subject.parties.get(room, {})
+    if of_room.get(name) == endpoint:
+        return
+    of_room = {party: own for party, own in of_room.items() if party != name}
+    if endpoint is not None:
+        of_room[name] = endpoint
+    parties = {other: ones for other, ones in subject.parties.items() if other != room}
+    if of_room:
+        parties[room] = of_room
+    state.save(key, replace(subject, parties=parties))
+
+
+# Departures that no message tells of.
+
+
+def end_parties(state: State, ref: Ref, name: str, cause: str) -> list[Emission]:
+    """Let the parties go that an ended endpoint or connection stood for, or that bear its name."""
+    ended = {
+        room: [party for party, endpoint in parties.items() if name in (party, endpoint)]
+        for room, parties in state.subject(*ref).parties.items()
+    }
+    ended = {room: parties for room, parties in ended.items() if parties}
+    state.require(
+        [key for room, parties in ended.items() for key in (room_key(room), *party_keys(room, parties))],
+        pages=map(seats_page, ended),
+    )
+    emissions: list[Emission] = []
+    for room, parties in ended.items():
+        try:
+            emissions += depart(state, room, parties, cause)
+        except CorruptRecord:
+            continue  # the endpoint or connection ends all the same
+    return emissions
+
+
+def expire_party(state: State, key: str, clock_ms: int) -> list[Emission]:
+    """Do what is due on a party: its end in silence, or forgetting its departure."""
+    room, name = parse_part_key(key)
+    party, resumed_ms = state.party(room, name), state.moment.resumed_ms
+    end_ms = party_end(party, resumed_ms)
+    if end_ms is None or end_ms > clock_ms:
+        return []
+    if not party.is_present:
+        state.save(key, Party())
+        return []
+    endpoint = state.readable(party.owner).endpoints.get(party.endpoint) if party.owner else None
+    if endpoint is not None and max(endpoint.renewed_ms, resumed_ms) + party.lease_ms > clock_ms:
+        state.save(key, replace(party, renewed_ms=endpoint.renewed_ms))  # its keepalives are signs of life, too
+        return []
+    return depart(state, room, [name], "expired")
+
+
+def depart(state: State, room: str, names: Sequence[str], cause: str) -> list[Emission]:
+    """Let parties of a room go that did not say so, and tell who is left."""
+    gone = unseat_parties(state, room, names)
+    return [departure(state, room, one, cause) for one in gone]
+
+
+# What is told.
+
+
+def departure(state: State, room: str, gone: Gone, cause: str, message: RoomEvent | None = None) -> Emission:
+    """Return the news of a departure for who is left, with what the message held that told of it, if one did."""
+    before = gone.party
+    sender, said, fields = before.sender, {}, {}
+    if message is not None:
+        sender, fields = {**sender, **message.sender}, message.fields
+        said = {name: value for name, value in message.content.items() if name != "offline"}  # not read on leaves
+    content = merged(before.content, said, has_media=False)
+    party = replace(before, sender=sender, content=content)
+    changed = changed_fields(before.content, content)
+    told = tuple(state.seats(room).values())
+    return party_event(
+        state, room, gone.seat.party, party, gone.version, Category.LEAVES, cause, changed, told, fields=fields
+    )
+
+
+def party_event(
+    state: State,
+    room: str,
+    name: str,
+    party: Party,
+    version: int,
+    category: str,
+    cause: str,
+    changed: Sequence[str],
+    told: tuple[Seat, ...],
+    *,
+    fields: Mapping[str, object],
+) -> Emission:
+    """Return the news of one party for the seats ``told``; ``fields`` are those of the message, for the relay."""
+    told_fields = {
+        **fields,
+        "category": category,
+        "topicId": room,
+        "sender": party.sender,
+        "content": {**party.content, "sessionId": name},
+        "cause": cause,
+        "changed": changed,
+        "aggregate": aggregate_of(state, room, party.user),
+    }
+    stamp = state.stamp(f"party/{room}/{name}", version)
+    return Emission(relayed("RoomPresenceChangedEvent", stamp, told_fields), parties=told)
+
+
+def aggregate_of(state: State, room: str, *users: str) -> str | None:
+    """Return what a user is by all of its parties in a room; see `aggregate`."""
+    names = tabs_of(state.seats(room), *users)
+    return aggregate(party.content for party in readable_parties(state, room, names).values())
+
+
+def readable_parties(state: State, room: str, names: Iterable[str]) -> dict[str, Party]:
+    """Return the records of parties, but for those that cannot be read: nobody else has to suffer for these."""
+    names = list(names)
+    state.require(party_keys(room, names))
+    found = {}
+    for name in names:
+        try:
+            found[name] = state.party(room, name)
+        except CorruptRecord:
+            continue
+    return found

@@ -1,0 +1,55 @@
+"""Seats: what telling a room needs to know of each of its parties, so that nobody's record is read for it.
+
+A seat is a member of the room's index, as text; it follows from the party's record.
+"""
+
+from typing import NamedTuple
+
+from bridge.domain.ids import parties_index
+from bridge.domain.records import Party
+from bridge.domain.values import Page
+
+MAXIMUM_SEATS = 10_000
+# No id holds a slash (DESIGN 4), and a key's escapes bring none in.
+_DIVIDER = "/"
+
+
+class Seat(NamedTuple):
+    """One party of a room.
+
+    Attributes:
+        party: its id.
+        user: the key of its sender; see `Party`.
+        endpoint: the one endpoint that stands for it; empty: all of its sender's do, none where that is a phone.
+        owner: the key of that endpoint's owner.
+    """
+
+    party: str
+    user: str
+    endpoint: str = ""
+    owner: str = ""
+
+
+def seat_of(party: str, record: Party) -> Seat:
+    """Return the seat of a party that is present."""
+    return Seat(party, record.user, record.endpoint, record.owner)
+
+
+def member_of(seat: Seat) -> str:
+    """Return the seat as it stands in the index."""
+    return _DIVIDER.join(seat)
+
+
+def seats_page(room: str) -> Page:
+    """Return the page that holds a room's seats, all of them."""
+    return Page(parties_index(room), "", MAXIMUM_SEATS)
+
+
+def seats_of(members: list[str]) -> dict[str, Seat]:
+    """Return the seats of an index by party; what somebody else wrote there is passed over."""
+    seats = {}
+    for member in members:
+        parts = member.split(_DIVIDER)
+        if len(parts) == len(Seat._fields):
+            seats[parts[0]] = Seat(*parts)
+    return seats
