@@ -30,7 +30,6 @@ MAXIMUM_ANSWER_BYTES = 900_000
 # What topic, ids and headers add to a payload is counted only where it could matter: hardly any configuration has
 # topics near this length, and the session refuses what slips through.
 _ROOM_BESIDE_PAYLOAD_BYTES = 4_096
-_HEADER_BYTES = 72
 
 
 class Item(msgspec.Struct, eq=False, gc=False):
@@ -218,7 +217,7 @@ class Part:
         return decision if is_complete else None
 
     def _require_sendable(self, output: Output, what: str, remedy: str) -> None:
-        if packet_bytes(output) > self.largest_packet_bytes:
+        if output.packet_bytes > self.largest_packet_bytes:
             raise Refusal(
                 "too_large",
                 f"{what} has {len(output.payload)} bytes, the broker takes packets of {self.largest_packet_bytes}: "
@@ -228,7 +227,7 @@ class Part:
     def _sendable(self, outputs: list[Output]) -> list[Output]:
         sendable: list[Output] = []
         for output in outputs:
-            (sendable if packet_bytes(output) <= self.largest_packet_bytes else self.unsendable).append(output)
+            (sendable if output.packet_bytes <= self.largest_packet_bytes else self.unsendable).append(output)
         return sendable
 
     def _refuse(self, item: Item, command: Command, refusal: Refusal, state: State) -> list[Output]:
@@ -309,12 +308,6 @@ def parts_of(items: Sequence[Item], largest_packet_bytes: int) -> Mapping[str, P
             part = parts[item.organization] = Part(item.organization, largest_packet_bytes)
         part.add(item)
     return parts
-
-
-def packet_bytes(output: Output) -> int:
-    """Return how many bytes an output's PUBLISH packet has at most (MQTT 5 section 3.3); few less in truth."""
-    beside = len(output.topic.encode()) + len(output.event_id.encode()) + len(output.correlation or b"")
-    return len(output.payload) + beside + _HEADER_BYTES
 
 
 def _reply(reply: Reply, payload: bytes) -> Output:

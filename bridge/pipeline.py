@@ -215,7 +215,7 @@ class Line:
         loading = await self._insist(lambda: self._registry.load({organization: Want(keys)}))
         state = self._state(organization, loading.moment)
         state.add(loading.organizations[organization], {})
-        return self._registry_topics.outputs(state, keys)
+        return self._registry_topics.outputs(state, keys, self._broker.largest_packet_bytes)
 
     async def _walk(self) -> None:
         """Write some more of all registry topics."""
@@ -361,7 +361,7 @@ class Line:
                 return await self._bisect(part, done)
             entry = done.entry
         if topics is not None:
-            part.outputs += topics.outputs(state, shown)
+            part.outputs += topics.outputs(state, shown, self._broker.largest_packet_bytes)
         part.hold_rest(inputs)
         self._deliver(part, state, inputs, entry)
         unfinished = dict.fromkeys((*state.unfinished, *part.unfinished))

@@ -66,10 +66,11 @@ class RegistryTopics:
             and _shown(entry.record, state.rules) != _shown(entry.loaded, state.rules)
         ]
 
-    def outputs(self, state: State, keys: Iterable[str]) -> list[Output]:
+    def outputs(self, state: State, keys: Iterable[str], largest_packet_bytes: int) -> list[Output]:
         """Return what these subjects' topics are to show now: the record, or nothing where nothing is known of it.
 
-        A record that cannot be read leaves its topic as it is.
+        Nothing also where the record is too large for the broker: an older one must not stand there for it. A record
+        that cannot be read leaves its topic as it is.
 
         Raises:
             bridge.domain.state.NotLoaded: one of the keys is not loaded.
@@ -85,22 +86,23 @@ class RegistryTopics:
             ref = parse_subject_key(key)
             topic = self._templates[ref.kind].format(organization=state.organization, id=ref.id)
             shown = _shown(subject, state.rules)
-            payload = b""
+            output = Output(topic, b"", retain=True)
             if shown is not None:
                 online, busy, status = shown
-                payload = _encode(
-                    PresenceRecord(
-                        state.organization,
-                        f"{ref.kind}/{ref.id}",
-                        state.version(key),
-                        state.timestamp,
-                        ref.id,
-                        online,
-                        busy,
-                        _NULL if status is NO_STATUS else status,
-                    )
+                record = PresenceRecord(
+                    state.organization,
+                    f"{ref.kind}/{ref.id}",
+                    state.version(key),
+                    state.timestamp,
+                    ref.id,
+                    online,
+                    busy,
+                    _NULL if status is NO_STATUS else status,
                 )
-            outputs.append(Output(topic, payload, retain=True))
+                full = Output(topic, _encode(record), retain=True)
+                if full.packet_bytes <= largest_packet_bytes:
+                    output = full
+            outputs.append(output)
         return outputs
 
 

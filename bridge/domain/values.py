@@ -176,6 +176,9 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
     done: bool = False
 
 
+_HEADER_BYTES = 72  # of a PUBLISH packet with every property that an output may have
+
+
 class Output(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """One MQTT message to publish, as it stands in the journal.
 
@@ -198,6 +201,12 @@ class Output(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     redelivered: bool = False
     retain: bool = False
     expiry_seconds: int = 0
+
+    @property
+    def packet_bytes(self) -> int:
+        """How many bytes its PUBLISH packet has at most (MQTT 5 section 3.3); few less in truth."""
+        beside = len(self.topic.encode()) + len(self.event_id.encode()) + len(self.correlation or b"")
+        return len(self.payload) + beside + _HEADER_BYTES
 
 
 def kind_of(value: object) -> str:

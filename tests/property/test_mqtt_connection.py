@@ -11,7 +11,6 @@ from mqtt5 import ConnAckPacket, ConnectPacket, PingRespPacket, PubAckPacket, Pu
 from bridge.adapters.mqtt.connection import SUBSCRIBE_PACKET_ID, Connection, Ended, Event, Received, Settled
 from bridge.adapters.mqtt.outbox import Outbox
 from bridge.adapters.mqtt.publish import encode
-from bridge.batch import packet_bytes
 from bridge.domain.values import Output
 
 HANDSHAKE = (
@@ -120,7 +119,7 @@ def test_every_output_reads_back_as_it_was(output: Output, packet_id: int, dupli
     packet, size = mqtt5.read(memoryview(data))
     assert size == len(data)
     # What the line counts an output for, before it is encoded: never less, and hardly more.
-    assert size <= packet_bytes(output) <= size + 72
+    assert size <= output.packet_bytes <= size + 72
     assert isinstance(packet, PublishPacket)
     assert (packet.topic, packet.payload, packet.qos, packet.duplicate, packet.retain) == (
         output.topic,

@@ -5,7 +5,7 @@ Nothing here waits: the line is a coroutine that is stepped until it asks for mo
 
 import json
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -89,12 +89,14 @@ class FakeBroker:
         self.settles = settles
         self.largest_packet_bytes = 268_435_460
         self.outputs: list[Output] = []
+        self.kept: dict[str, bytes] = {}
         self.batches: list[list[Output]] = []
         self.waiting: list[tuple[int, Callable[[list[int]], None]]] = []
         self.acknowledged: list[Receipt] = []
 
     def publish(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
         self.outputs += outputs
+        self.kept.update((output.topic, output.payload) for output in outputs if output.retain)
         if outputs:
             self.batches.append(list(outputs))
         if self.settles or not outputs:
@@ -138,7 +140,7 @@ class _SteppedOutcomes(Outcomes):
 
 
 class World:
-    """One bridge. ``registry`` hands the records of an ended world to the next one."""
+    """One bridge. ``registry`` and ``kept`` (retained messages) hand what an ended world left to the next one."""
 
     def __init__(
         self,
@@ -149,6 +151,7 @@ class World:
         endpoint_topic: str = "users/endpoints/{endpoint}",
         registry_topics: bool = False,
         registry: MemoryRegistry | None = None,
+        kept: Mapping[str, bytes] = {},
         settles: bool = True,
         instance: str = "i1",
         owed: Iterable[Any] = (),
@@ -157,6 +160,7 @@ class World:
         self.registry = registry or MemoryRegistry(bridge=f"test/{instance}")
         self.registry.bridge = f"test/{instance}"
         self.broker = FakeBroker(settles=settles)
+        self.broker.kept.update(kept)
         self.meters = Meters()
         self.counts = self.meters.counts
         self.inbox = _SteppedInbox(self.counts)
@@ -297,8 +301,8 @@ class World:
         return self.tick()
 
     def restarted(self, **rest: Any) -> "World":
-        """The next run of the bridge on the same records."""
-        return World(self.rules, registry=self.registry, **{"instance": "i2", **rest})
+        """The next run of the bridge on the same records, beside the same broker."""
+        return World(self.rules, registry=self.registry, kept=self.broker.kept, **{"instance": "i2", **rest})
 
     # Orders in short.
 
@@ -383,8 +387,7 @@ class World:
     @property
     def retained(self) -> dict[str, bytes]:
         """What a broker would hand to whoever subscribes now: topic -> payload."""
-        kept = {output.topic: output.payload for output in self.broker.outputs if output.retain}
-        return {topic: payload for topic, payload in kept.items() if payload}
+        return {topic: payload for topic, payload in self.broker.kept.items() if payload}
 
     @property
     def owed(self) -> list[tuple[str, str, JournalEntry]]:

@@ -130,6 +130,15 @@ def test_an_input_is_acknowledged_only_with_its_topic(world: World) -> None:
     assert world.receipts[-1].done
 
 
+def test_a_record_that_the_broker_would_not_take_is_no_reason_to_show_an_older_one(world: World) -> None:
+    world.online("ann")
+    world.broker.largest_packet_bytes = 600
+    world.say("presence/users/ann/status", ["x" * 600])
+    assert ANN not in world.retained
+    world.say("presence/users/ann/status", 7)
+    assert shown(world, ANN)["status"] == 7
+
+
 # The next run.
 
 
