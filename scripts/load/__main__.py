@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts.load import masks
+from scripts.load import masks, rooms
 from scripts.load.figures import summary, table
 from scripts.load.relay import Load, Relay
 from scripts.load.stand import ROOT, Stand, StandError, build_tools, end_on_signals, find_program
@@ -24,9 +24,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "work",
         nargs="?",
-        choices=["relay", "masks"],
+        choices=["relay", "rooms", "masks"],
         default="relay",
-        help="relay: the bridge against a null relay in C, to which all options but --json belong; masks: masks alone",
+        help="relay: the bridge against a null relay in C, to which all options belong; rooms: joins told to all of a "
+        "room (--seconds, --redis, --json); masks: masks alone (--json)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each kind (3; 5 or more for the record)")
     parser.add_argument("--seconds", type=float, default=3, help="measured seconds of each variant in a round (3)")
@@ -99,7 +100,27 @@ def _bench(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _bench_masks() -> dict[str, Any]:
+def _bench_rooms(given: argparse.Namespace) -> dict[str, Any]:
+    loadgen, _ = build_tools()
+    machine = _machine()
+    with Stand(given.redis, _say) as stand, stand.bridge(1):
+        measured = rooms.measure(stand, loadgen, given.seconds, _say)
+        versions = {"bridge": _git_hash(), **stand.versions()}
+    return {"work": "rooms", "seconds": given.seconds, "machine": machine, "versions": versions, "rooms": measured}
+
+
+def _rooms_text(result: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    lines = [
+        f"{result['machine']['processor']}; {versions}",
+        "CPU in us per delivery",
+        "",
+        rooms.table(result["rooms"]),
+    ]
+    return "\n".join(lines)
+
+
+def _bench_masks(_: argparse.Namespace) -> dict[str, Any]:
     machine = _machine()
     timings = [timing._asdict() for timing in masks.measure()]
     return {"work": "masks", "machine": machine, "versions": {"bridge": _git_hash()}, "cpu_us": timings}
@@ -135,12 +156,16 @@ def main() -> int:
     """
     given = _arguments()
     end_on_signals()
+    bench, text = {
+        "relay": (_bench, _text),
+        "rooms": (_bench_rooms, _rooms_text),
+        "masks": (_bench_masks, _masks_text),
+    }[given.work]
     try:
-        result = _bench_masks() if given.work == "masks" else _bench(given)
+        result = bench(given)
     except (StandError, subprocess.SubprocessError) as error:
         _say(str(error))
         return 1
-    text = _masks_text if given.work == "masks" else _text
     print(json.dumps(result, indent=2) if given.json else text(result))
     return 0
 

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from scripts.load.figures import BRIDGE, COALESCING, PLAIN, VARIANTS, Round, Sample, command_stats, sample_of
-from scripts.load.stand import Say, Stand, StandError, find_program
+from scripts.load.stand import Say, Stand, StandError, find_program, run_loadgen
 
 WINDOW = 512  # events on their way at once, end to end
 PACED_WINDOW = 900  # in the open loop: below the broker's receive maximum
@@ -146,7 +146,6 @@ class Relay:
         template = self._stand.folder / "document.json"
         template.write_text(document(10 * self._samples + self._qos))
         options: dict[str, object] = {
-            "port": self._stand.mqtt_port,
             "topic": topics[0],
             "sub": topics[1],
             "template": template,
@@ -158,14 +157,5 @@ class Relay:
             "duration": load.seconds,
             "drain": DRAIN_SECONDS,
         }
-        command = [str(load.loadgen)]
-        for name, value in options.items():
-            command += [f"--{name}", str(value)]
-        for name in (worker, "redis", "broker"):
-            command += ["--cpu", f"{name}={self._stand.pid(name)}"]
-        patience = WARM_UP_SECONDS + load.seconds + DRAIN_SECONDS + 20
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)  # noqa: S603 - our own words
-        if done.returncode:
-            raise StandError(f"the load generator ended with code {done.returncode}: {done.stderr.strip()}")
-        line: dict[str, Any] = json.loads(done.stdout)
-        return line
+        patience_seconds = WARM_UP_SECONDS + load.seconds + DRAIN_SECONDS
+        return run_loadgen(load.loadgen, self._stand, options, (worker, "redis", "broker"), patience_seconds)

@@ -169,8 +169,12 @@ class Stand:
             watcher.disconnect()
             watcher.loop_stop()
 
-    def register(self, users: int) -> None:
+    def register(self, users: int, then: Callable[[int, str, str], tuple[str, str]] | None = None) -> None:
         """Register one endpoint for each of ``users`` users through the bridge, by RPC over MQTT.
+
+        Args:
+            users: how many.
+            then: from a user's number, name and endpoint to the topic and payload that are published next.
 
         Raises:
             StandError: a registration was refused, or they took too long.
@@ -198,15 +202,18 @@ class Stand:
                 user = f"u{number:06d}"
                 call = {"userId": user, "keepAliveSeconds": 86_400, "userEndpointId": f"{user}~1"}
                 client.publish("rpc/register_endpoint", json.dumps(call), qos=1, properties=properties)
+                if then is not None:
+                    client.publish(*then(number, user, f"{user}~1"), qos=1)
                 if number % 5_000 == 4_999:
                     self._say(f"registered {number + 1:,} of {users:,} endpoints")
-            while len(answered) < users and time.monotonic() < end:
+            client.publish("rpc/online_users", qos=1, properties=properties)  # answered after all that came before it
+            while len(answered) <= users and time.monotonic() < end:
                 time.sleep(0.01)
         finally:
             client.disconnect()
             client.loop_stop()
-        if refused or len(answered) < users:
-            raise StandError(f"{users - len(answered)} registrations unanswered, {len(refused)} refused: {refused[:1]}")
+        if refused or len(answered) <= users:
+            raise StandError(f"{users + 1 - len(answered)} calls unanswered, {len(refused)} refused: {refused[:1]}")
 
     def versions(self) -> dict[str, str]:
         """What was measured, on what."""
@@ -272,6 +279,34 @@ class Stand:
     def _tail(self, name: str) -> str:
         path = self.folder / f"{name}.log"
         return "\n".join(path.read_text(errors="replace").splitlines()[-20:]) if path.exists() else ""
+
+
+def run_loadgen(
+    loadgen: Path, stand: Stand, options: dict[str, object], parts: Sequence[str], patience_seconds: float
+) -> dict[str, Any]:
+    """Run the load generator on a stand, and return what it measured.
+
+    Args:
+        loadgen: its path.
+        stand: where.
+        options: the load generator's own, but for the port.
+        parts: the processes of the stand whose CPU is measured.
+        patience_seconds: how long it should take.
+
+    Raises:
+        StandError: it failed.
+        subprocess.TimeoutExpired: it took 20 s longer than it should.
+    """
+    command = [str(loadgen), "--port", str(stand.mqtt_port)]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    for name in parts:
+        command += ["--cpu", f"{name}={stand.pid(name)}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patience_seconds + 20, check=False)  # noqa: S603 - our own words
+    if done.returncode:
+        raise StandError(f"the load generator ended with code {done.returncode}: {done.stderr.strip()}")
+    line: dict[str, Any] = json.loads(done.stdout)
+    return line
 
 
 def free_port() -> int:

@@ -2,6 +2,9 @@ import json
 
 import pytest
 
+from bridge.domain.inputs import Input
+from bridge.domain.room_codec import decode_room
+from scripts.load import rooms
 from scripts.load.figures import (
     BRIDGE,
     COALESCING,
@@ -77,3 +80,18 @@ def test_document_has_its_size_and_every_sample_its_own(number: int):
     assert json.loads(text)["sample"] == number
     assert text.count("#" * 10) == 1
     assert document(number + 1) != text
+
+
+def test_rooms_are_joined_by_events_that_the_bridge_takes():
+    [command] = decode_room(("of1-000000",), Input("", rooms.online("u1", "u1~1", mark="#" * 10).encode()))
+    assert (command.party, command.user, command.fields["mark"]) == ("u1~1", "user:u1", "#" * 10)
+
+
+def test_rooms_have_a_line_for_each_crowd():
+    figures = {"rate": 10_000, "p50_ms": 1, "p99_ms": 2, "max_ms": 3, "lost": 4}
+    cpu_us = {"bridge": 5, "redis": 6, "broker": 7}
+    results = [{"name": crowd.name, "figures": {**figures, "cpu_us_per_msg": cpu_us}} for crowd in rooms.CROWDS]
+    lines = rooms.table(results).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert "100 joins/s into 50 rooms of 100 | 10,000 " in lines[2]
+    assert "20 joins/s into 1 room of 500 " in lines[3]
