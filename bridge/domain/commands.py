@@ -271,6 +271,13 @@ class RoomParties(msgspec.Struct, frozen=True):
     room: str
 
 
+class Explain(msgspec.Struct, frozen=True):
+    """Ask for all that is known of a subject, and why."""
+
+    kind: Kind
+    subject: str
+
+
 class SessionMembers(msgspec.Struct, frozen=True):
     """Ask for a session's members."""
 
@@ -314,6 +321,7 @@ Command = (
     | ListSubjects
     | SessionsOf
     | SessionMembers
+    | Explain
     | RoomParties
     | Expire
     | Unfile

@@ -17,6 +17,7 @@ from bridge.domain.endpoints import (
     unregister_endpoint,
     watch_endpoint,
 )
+from bridge.domain.evidence import explain
 from bridge.domain.ids import (
     WATCHERS_KEY,
     Ref,
@@ -124,6 +125,7 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.ListSubjects: list_subjects,
     c.SessionsOf: sessions_of,
     c.SessionMembers: session_members,
+    c.Explain: explain,
     c.RoomEvent: room_event,
     c.RejectRoomEvent: reject_room_event,
     c.RoomParties: room_parties,
@@ -183,6 +185,7 @@ _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.SendEvent: _user_and_sent,
     c.ListEndpoints: lambda command: (subject_key("user", command.user),),
     c.SessionsOf: lambda command: (subject_key(command.kind, command.subject),),
+    c.Explain: lambda command: (subject_key(command.kind, command.subject),),
     c.SessionMembers: lambda command: (session_key(command.session),),
     c.RoomEvent: _party_and_sender,
     c.RejectRoomEvent: _party_and_sender,
@@ -219,7 +222,7 @@ _PAGES: dict[type[c.Command], Callable[[Any], tuple[Page, ...]]] = {
 UNJOURNALED = frozenset(
     (
         *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.MediaStateOf, c.RoomParties),
-        *(c.Ignore, c.Reject, c.Unfile, c.SendEvent, c.ReadAudit),
+        *(c.Ignore, c.Reject, c.Unfile, c.SendEvent, c.ReadAudit, c.Explain),
     )
 )
 

@@ -16,6 +16,7 @@ from bridge.domain.commands import (
     AuditFilter,
     Caller,
     Command,
+    Explain,
     KeepEndpoint,
     ListEndpoints,
     ListSubjects,
@@ -258,6 +259,7 @@ METHODS: dict[str, Method] = {
     **{f"{what}_{kind}s": _listing(what, kind) for what in ("online", "busy", "status") for kind in KINDS},
     "update_device_status": Method(_DeviceStatus, _update_device_status),
     "sessions_of": Method(_Subject, lambda p, _: SessionsOf(_kind(p.kind), _id(p.uuid, "uuid"))),
+    "explain": Method(_Subject, lambda p, _: Explain(_kind(p.kind), _id(p.uuid, "uuid"))),
     "session_members": Method(_Session, lambda p, _: SessionMembers(_id(p.session, "session"))),
     "media_state": Method(
         _Participant,

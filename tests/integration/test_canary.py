@@ -110,7 +110,6 @@ def test_what_masks_hide_is_delivered_and_nowhere_else(tmp_path: Path, flavour: 
         world.rpc("online_users")
 
         # Killed while the broker is silent: the request is delivered again.
-        mark = world.mark()
         world.publish("rpc/send_event", call(event={**EVENT, "id": "CANARY-again"}))
         found.broker.freeze()
         found.bridge.kill()
