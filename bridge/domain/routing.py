@@ -113,14 +113,15 @@ def _session(emission: Emission, subject: Subject, state: State, targets: _Targe
 
 
 def _organization(emission: Emission, _: Subject, state: State, targets: _Targets) -> None:
-    if (emission.subject, emission.members, emission.session, emission.parties) != (None, None, None, None):
-        # else it answers a single, unknown endpoint
+    if emission.endpoint is None or emission.subject is not None:  # else it answers an endpoint that nobody holds
         targets.update(state.endpoints())
 
 
 def _room(emission: Emission, subject: Subject, state: State, targets: _Targets) -> None:
     if emission.parties is not None:
         _tell_parties(emission.parties, state, targets)
+        return
+    if not subject.parties:
         return
     rooms = list(subject.parties)
     state.require(map(room_key, rooms), pages=map(seats_page, rooms))
