@@ -16,6 +16,7 @@ from bridge.adapters.mqtt.session import Session
 from bridge.adapters.mqtt.settings import SessionSettings
 from bridge.adapters.registry import RedisRegistry
 from bridge.config import Rooms, rooms
+from bridge.desk import STANDS_BY, Desk
 from bridge.domain.audit import Auditor
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry
@@ -36,6 +37,7 @@ _BACKOFF_SECONDS = (0.1, 5.0)
 _DRAIN_SECONDS = 5.0
 _FINISH_SECONDS = 2.0  # a few PINGREQs
 _COUNTS_EVERY_SECONDS = 60.0
+_ANSWER_SECONDS = 5.0
 
 _T = TypeVar("_T")
 
@@ -63,13 +65,14 @@ async def _live(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     built = rooms(settings)
-    code = await _term(settings, built, stopping, starting=True)
+    desk = Desk(_ANSWER_SECONDS)
+    code = await _term(settings, built, desk, stopping, starting=True)
     while code is None:
-        code = await _term(settings, built, stopping, starting=False)
+        code = await _term(settings, built, desk, stopping, starting=False)
     return code
 
 
-async def _term(settings: Settings, built: Rooms, stopping: asyncio.Event, *, starting: bool) -> int | None:
+async def _term(settings: Settings, built: Rooms, desk: Desk, stopping: asyncio.Event, *, starting: bool) -> int | None:
     """Stand by, be the active bridge, and end.
 
     Returns:
@@ -85,7 +88,7 @@ async def _term(settings: Settings, built: Rooms, stopping: asyncio.Event, *, st
         if opened is None:
             return 0
         client_id, owed = opened
-        code = await _serve(settings, registry, keeper, lease, instance, client_id, owed, built, stopping)
+        code = await _serve(settings, registry, keeper, lease, instance, client_id, owed, built, desk, stopping)
         with contextlib.suppress(RegistryUnavailable):
             await lease.release()
     except Exception as error:
@@ -94,6 +97,7 @@ async def _term(settings: Settings, built: Rooms, stopping: asyncio.Event, *, st
         log.error("Another bridge has taken over: this one stands by.", reason=str(next(_deaths(error)).error))
         return None
     finally:
+        desk.close(STANDS_BY)
         await registry.close()
         await keeper.close()
     return code
@@ -208,6 +212,7 @@ async def _serve(
     client_id: str,
     owed: list[tuple[str, str, JournalEntry]],
     built: Rooms,
+    desk: Desk,
     stopping: asyncio.Event,
 ) -> int:
     mqtt = settings.mqtt
@@ -248,6 +253,7 @@ async def _serve(
         registry=registry,
         broker=session,
         inbox=inbox,
+        desk=desk,
         settlement=settlement,
         outcomes=outcomes,
         intake=Intake(built.inputs, built.endpoint_topics, built.rules, limits, lambda: secrets.token_urlsafe(12)),

@@ -17,6 +17,7 @@ from bridge.domain.state import CommitFirst, CorruptRecord, Elsewhere, NotLoaded
 from bridge.domain.values import Loading, Output, Page, Want
 from bridge.errors import Refusal
 from bridge.outcomes import Asked
+from bridge.ports import Waiter
 from bridge.settlement import Held
 
 log = structlog.get_logger("bridge.batch")
@@ -38,7 +39,7 @@ class Item(msgspec.Struct, eq=False, gc=False):
     Attributes:
         organization: whose records they concern.
         commands: those not decided yet, in order.
-        reply: where the answer goes.
+        reply: where the answer goes: to a topic, or to somebody within this process.
         held: the QoS 1 input to acknowledge.
         source: topic and payload size in bytes, for the report of a rejection.
         is_part: more commands of the same input come in a later commit.
@@ -46,7 +47,7 @@ class Item(msgspec.Struct, eq=False, gc=False):
 
     organization: str
     commands: Sequence[Command]
-    reply: Reply | None = None
+    reply: Reply | Waiter | None = None
     held: Held | None = None
     source: tuple[str, int] = ("", 0)
     is_part: bool = False
@@ -60,6 +61,7 @@ class Part:
         state: the unit of work, made by the line with the first load.
         outputs: the messages that the decisions make, in order.
         asked: who is answered once the broker has settled them.
+        answers: who within this process is answered once all is committed, and with what.
         rejections: what could not be taken, and why.
         unsendable: outputs that the broker would not take, being too large; neither journaled nor published.
         moved: items that concern another organization.
@@ -75,6 +77,7 @@ class Part:
         self.state: State | None = None
         self.outputs: list[Output] = []
         self.asked: list[Asked] = []
+        self.answers: list[tuple[Waiter, object]] = []
         self.unsendable: list[Output] = []
         self.rejections: list[tuple[Item, Refusal]] = []
         self.moved: list[Item] = []
@@ -131,16 +134,22 @@ class Part:
         is_blocked = False
         for index in range(self.decided, len(self.work)):
             item, command = self.work[index]
+            waiter = None if item.reply is None or isinstance(item.reply, Reply) else item.reply
+            if waiter is not None and not waiter.is_open:
+                # It was told that nothing may have been done, and hears of it no more.
+                if not is_blocked:
+                    self.decided = index + 1
+                continue
             outputs: list[Output] = []
-            later: list[Later] = []
+            given: object = None
             refusal = None
             try:
-                decision = self._try(item, command, state, router, outputs, later)
+                decision = self._try(item, command, state, router, outputs)
                 if decision is None:
                     state.drop()
                     is_blocked = True
                 else:
-                    refusal = decision.refusal
+                    given, refusal = decision.answer, decision.refusal
             except CommitFirst as first:
                 state.drop()
                 if not is_blocked:
@@ -175,8 +184,10 @@ class Part:
             size_bytes = sum([len(output.payload) for output in outputs])
             if size_bytes > self._unchecked_bytes:
                 outputs = self._sendable(outputs)
-            for answer_later in later:
-                self.asked.append(Asked(answer_later, len(self.outputs), len(outputs), item.reply, item.held))
+            if isinstance(given, Later):
+                self.asked.append(Asked(given, len(self.outputs), len(outputs), item.reply, item.held))
+            elif waiter is not None:
+                self.answers.append((waiter, given if refusal is None else refusal))
             if outputs:
                 self._told.append((index, outputs))
                 self.outputs += outputs
@@ -186,7 +197,7 @@ class Part:
                 return
 
     def _try(
-        self, item: Item, command: Command, state: State, router: Router, outputs: list[Output], later: list[Later]
+        self, item: Item, command: Command, state: State, router: Router, outputs: list[Output]
     ) -> Decision | None:
         """Decide and route one command; None where something was missing, which is wanted now."""
         is_complete = True
@@ -206,9 +217,7 @@ class Part:
             if len(decision.verbatim.payload) > self._unchecked_bytes:
                 for output in outputs:
                     self._require_sendable(output, "the event", "make it shorter")
-        if isinstance(decision.answer, Later):
-            later.append(decision.answer)
-        elif item.reply is not None and decision.refusal is None:
+        if isinstance(item.reply, Reply) and not isinstance(decision.answer, Later) and decision.refusal is None:
             payload = answer(decision.answer)
             if len(payload) > MAXIMUM_ANSWER_BYTES:
                 raise Refusal("too_many", f"the answer has {len(payload)} bytes, too many for one message: pass limit")
@@ -235,7 +244,7 @@ class Part:
             # It would be due again at every tick, and many such would leave the sweep no room for others.
             state.unfile(command.key)
         self.rejections.append((item, refusal))
-        return [] if item.reply is None else [_reply(item.reply, error_answer(refusal))]
+        return [_reply(item.reply, error_answer(refusal))] if isinstance(item.reply, Reply) else []
 
     def _miss(self, missing: NotLoaded) -> None:
         self._keys.update(dict.fromkeys(missing.keys))

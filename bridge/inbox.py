@@ -2,7 +2,7 @@
 
 QoS 1 is bounded by Receive Maximum, since nothing is acknowledged before it was decided. QoS 0 is bounded here: of
 equal empty messages that nobody wants answered (keepalives) one is kept, and beyond the limit the newest is dropped
-and counted.
+and counted. Commands that do not come by MQTT stand in the same order: their answers reflect all that came before.
 """
 
 import asyncio
@@ -13,11 +13,15 @@ from typing import NamedTuple
 
 import mqtt5
 
+from bridge.domain.commands import Command
 from bridge.domain.inputs import Input
 from bridge.domain.values import Receipt
+from bridge.errors import Refusal
+from bridge.ports import Waiter
 
 MAXIMUM_QOS0 = 50_000
 MAXIMUM_QOS0_BYTES = 64 * 1024 * 1024
+MAXIMUM_ORDERS = 10_000
 
 
 class Connected(NamedTuple):
@@ -42,6 +46,14 @@ class Walk(NamedTuple):
     """More registry topics are to be written: go on after what has arrived meanwhile."""
 
 
+class Order(NamedTuple):
+    """A command of somebody within this process."""
+
+    organization: str
+    command: Command
+    waiter: Waiter
+
+
 Arrival = tuple[mqtt5.PublishPacket, Receipt | None]
 Mark = Connected | Confirmed | Sweep | Walk
 
@@ -55,10 +67,11 @@ class Inbox:
     """
 
     def __init__(self, counts: Counter[str]) -> None:
-        self._arrivals: deque[Arrival | Mark] = deque()
+        self._arrivals: deque[Arrival | Order | Mark] = deque()
         self._counts = counts
         self._qos0 = 0
         self._qos0_bytes = 0
+        self._orders = 0
         self._empty_topics: set[str] = set()
         self._waiting = asyncio.Event()
         self._since = 0.0
@@ -117,6 +130,22 @@ class Inbox:
         """The connection is gone."""
         self.is_subscribed = False
 
+    # The desk's side.
+
+    def order(self, order: Order) -> None:
+        """Queue a command behind all that was received before.
+
+        Raises:
+            Refusal: ``unavailable``, where too many wait already.
+        """
+        if self._orders >= MAXIMUM_ORDERS:
+            raise Refusal("unavailable", f"{self._orders} commands wait already: ask again later")
+        if not self._arrivals:
+            self._since = perf_counter()
+        self._orders += 1
+        self._arrivals.append(order)
+        self._waiting.set()
+
     # The line's side.
 
     def put(self, mark: Mark) -> None:
@@ -134,12 +163,12 @@ class Inbox:
         """Let `wait` return although nothing has arrived."""
         self._waiting.set()
 
-    def take(self, limit: int) -> Mark | list[Arrival]:
+    def take(self, limit: int) -> Mark | list[Arrival | Order]:
         """Return the mark that stands first, or at most ``limit`` arrivals up to the next mark."""
         arrivals = self._arrivals
         now = perf_counter()
         self.waited_seconds, self._since = now - self._since, now
-        taken: list[Arrival] = []
+        taken: list[Arrival | Order] = []
         while arrivals and len(taken) < limit:
             head = arrivals[0]
             if isinstance(head, Mark):
@@ -149,7 +178,9 @@ class Inbox:
                 break
             arrivals.popleft()
             taken.append(head)
-            if head[1] is None:
+            if isinstance(head, Order):
+                self._orders -= 1
+            elif head[1] is None:
                 self._qos0 -= 1
                 self._qos0_bytes -= len(head[0].payload)
                 if _is_keepalive(head[0]):

@@ -22,7 +22,7 @@ from bridge.domain.records import Sent
 from bridge.domain.sending import SendAnswer
 from bridge.domain.values import Kept, Output
 from bridge.errors import RegistryUnavailable
-from bridge.ports import Broker, Registry
+from bridge.ports import Broker, Registry, Waiter
 from bridge.settlement import Group, Held, Settlement
 
 log = structlog.get_logger("bridge.outcomes")
@@ -44,7 +44,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     answer: Later
     first: int
     count: int
-    reply: Reply | None
+    reply: Reply | Waiter | None
     held: Held | None
 
 
@@ -225,8 +225,7 @@ class Outcomes:
                 continue
             if one.held is not None:
                 inputs.append(one.held)
-            if one.reply is not None:
-                outputs.append(_reply(one.reply, one.answer.result()))
+            outputs += _answered(one.reply, one.answer.result())
         if inputs or outputs:
             self._broker.publish(outputs, self._settlement.group(slot.organization, None, inputs).settled)
 
@@ -246,8 +245,7 @@ class Outcomes:
                     found.append(entry)
             start = f"({page[-1][0]}" if len(page) == AUDIT_PAGE else ""
         inputs = [] if asked.held is None else [asked.held]
-        outputs = [] if asked.reply is None else [_reply(asked.reply, found)]
-        self._broker.publish(outputs, self._settlement.group(organization, None, inputs).settled)
+        self._broker.publish(_answered(asked.reply, found), self._settlement.group(organization, None, inputs).settled)
         self._working -= 1
 
     async def trim(self, maximum_age_ms: int) -> None:
@@ -266,5 +264,10 @@ class Outcomes:
                 wait = min(wait * 2, longest)
 
 
-def _reply(reply: Reply, result: object) -> Output:
-    return Output(reply.topic, answer(result), correlation=reply.correlation)
+def _answered(reply: Reply | Waiter | None, result: object) -> list[Output]:
+    """Answer who waits within this process; return what is to be published for who does not."""
+    if isinstance(reply, Reply):
+        return [Output(reply.topic, answer(result), correlation=reply.correlation)]
+    if reply is not None:
+        reply.answer(result)
+    return []

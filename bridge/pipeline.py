@@ -16,6 +16,7 @@ from typing import TypeVar
 import structlog
 
 from bridge.batch import Item, Part, items_of, parts_of
+from bridge.desk import Desk
 from bridge.domain.changes import commit_of
 from bridge.domain.clock import iso_ms
 from bridge.domain.commands import Command, Expire, Reject, Unfile
@@ -28,7 +29,7 @@ from bridge.domain.rules import Rules
 from bridge.domain.state import State
 from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corrupt, Moment, Output, Receipt, Want
 from bridge.errors import Refusal, RegistryUnavailable
-from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Sweep, Walk, input_of
+from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Order, Sweep, Walk, input_of
 from bridge.meters import Meters
 from bridge.outcomes import Outcomes
 from bridge.ports import Broker, Registry
@@ -59,6 +60,7 @@ class Line:
         registry: the records.
         broker: publishes and acknowledges.
         inbox: where arrivals wait.
+        desk: where callers within this process wait.
         settlement: what is owed.
         outcomes: what follows from the broker's word.
         intake: decodes.
@@ -81,6 +83,7 @@ class Line:
         registry: Registry,
         broker: Broker,
         inbox: Inbox,
+        desk: Desk,
         settlement: Settlement,
         outcomes: Outcomes,
         intake: Intake,
@@ -96,6 +99,7 @@ class Line:
         self._registry = registry
         self._broker = broker
         self._inbox = inbox
+        self._desk = desk
         self._settlement = settlement
         self._outcomes = outcomes
         self._intake = intake
@@ -134,10 +138,12 @@ class Line:
     def stop(self) -> None:
         """Let `run` return after the batch in hand; what waits in the inbox comes again after the next start."""
         self._is_stopping = True
+        self._desk.shut("the bridge stops")
         self._inbox.wake()
 
     async def run(self) -> None:
         """Work until `stop`."""
+        self._desk.open(self._inbox)
         try:
             while not self._is_stopping:
                 await self._inbox.wait()
@@ -255,7 +261,9 @@ class Line:
 
     # Decode.
 
-    def _item(self, arrival: Arrival) -> Item | None:
+    def _item(self, arrival: Arrival | Order) -> Item | None:
+        if isinstance(arrival, Order):
+            return Item(arrival.organization, (arrival.command,), arrival.waiter)
         packet, receipt = arrival
         topic, payload = packet.topic, packet.payload
         held = None
@@ -432,6 +440,11 @@ class Line:
             self._counts[f"rejected:{refusal.code}"] += 1
             if item.reply is None:
                 self._reporter.report(item.source, refusal, state.moment.now_ms)
+        for waiter, answer in part.answers:
+            if isinstance(answer, Refusal):
+                waiter.refuse(answer)
+            else:
+                waiter.answer(answer)
         if part.unsendable:
             self._counts["refused_by_broker"] += len(part.unsendable)
             self._reporter.report_unsendable(part.unsendable, part.largest_packet_bytes, state.moment.now_ms)
@@ -467,7 +480,9 @@ class Line:
             except RegistryUnavailable as error:
                 if self._is_stopping:
                     raise Stopped from None
-                self.is_redis_away = True
+                if not self.is_redis_away:
+                    self.is_redis_away = True
+                    self._desk.close("Redis is away")
                 if str(error) not in reasons:
                     reasons.add(str(error))
                     log.error("Redis is away: nothing is acknowledged until it answers.", reason=str(error))
@@ -476,5 +491,7 @@ class Line:
             else:
                 if self.is_redis_away:
                     self.is_redis_away = False
+                    if not self._is_stopping:
+                        self._desk.open(self._inbox)
                     log.info("Redis answers again.")
                 return answered

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from bridge.domain.values import Claim, Commit, CommitAnswer, Hold, Kept, Loading, Output, Receipt, Want
+from bridge.errors import Refusal
 
 
 class Registry(Protocol):
@@ -118,3 +119,17 @@ class Broker(Protocol):
 
     async def drained(self) -> None:
         """Return once few enough outputs wait for the broker that more may be made."""
+
+
+class Waiter(Protocol):
+    """Who gave a command within this process, and waits for what comes of it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still waits: not answered, and not given up."""
+
+    def answer(self, result: object) -> None:
+        """Hand over the result, any JSON value, once the effect is committed; nothing where it waits no more."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Say why it was not done; nothing where it waits no more."""

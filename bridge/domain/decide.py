@@ -217,14 +217,17 @@ _PAGES: dict[type[c.Command], Callable[[Any], tuple[Page, ...]]] = {
 }
 
 
-# What changes nothing and is decided the same way whenever it is decided needs no journal. What is sent must not be in
-# it, since nothing that masks hide may be stored: its input waits for the PUBACKs, and is sent again after a crash.
-UNJOURNALED = frozenset(
+# These only ask.
+QUESTIONS = frozenset(
     (
         *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.MediaStateOf, c.RoomParties),
-        *(c.Ignore, c.Reject, c.Unfile, c.SendEvent, c.ReadAudit, c.Explain),
+        *(c.ReadAudit, c.Explain),
     )
 )
+
+# What changes nothing and is decided the same way whenever it is decided needs no journal. What is sent must not be in
+# it, since nothing that masks hide may be stored: its input waits for the PUBACKs, and is sent again after a crash.
+UNJOURNALED = QUESTIONS | {c.Ignore, c.Reject, c.Unfile, c.SendEvent}
 
 
 def decide(command: c.Command, state: State) -> Decision:

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import mqtt5
 
 from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
+from bridge.desk import Desk
 from bridge.domain.audit import Auditor
+from bridge.domain.commands import Command
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry, decode_entry
 from bridge.domain.registry_topics import RegistryTopics
@@ -21,7 +23,8 @@ from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.domain.values import KINDS, Kind, Output, Receipt
-from bridge.inbox import Inbox
+from bridge.errors import Refusal
+from bridge.inbox import Inbox, Order
 from bridge.meters import Meters
 from bridge.outcomes import Outcomes
 from bridge.pipeline import Line, Reporter
@@ -80,6 +83,21 @@ class RpcError(Exception):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+
+class Caller:
+    """Somebody within the process who waits: for an answer, a refusal, or no more."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.told: Any = None
+
+    def answer(self, result: object) -> None:
+        assert self.is_open
+        self.is_open, self.told = False, result
+
+    def refuse(self, refusal: Refusal) -> None:
+        self.answer(refusal.code)
 
 
 class FakeBroker:
@@ -164,6 +182,7 @@ class World:
         self.meters = Meters()
         self.counts = self.meters.counts
         self.inbox = _SteppedInbox(self.counts)
+        self.desk = Desk(timeout_seconds=5)
         self.settlement = Settlement(self.broker, self.counts)
         self.receipts: list[Receipt] = []
         self.connection = 0
@@ -184,6 +203,7 @@ class World:
             registry=self.registry,
             broker=self.broker,
             inbox=self.inbox,
+            desk=self.desk,
             settlement=self.settlement,
             outcomes=self.outcomes,
             intake=Intake(
@@ -271,6 +291,12 @@ class World:
         before = len(self.broker.outputs)
         self.call(method, params)
         return told(self.broker.outputs[before:])
+
+    def order(self, command: Command, organization: str = "default") -> "Caller":
+        """Let a command of somebody within the process wait in the inbox."""
+        caller = Caller()
+        self.inbox.order(Order(organization, command, caller))
+        return caller
 
     def tick(self) -> dict[str, list[Any]]:
         """A PINGRESP: the registry clock moves to now, and what is due happens."""

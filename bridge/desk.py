@@ -1,0 +1,92 @@
+"""The desk: where callers within this process (HTTP) bring commands to the line, and wait for what comes of them.
+
+It is open while a line works and Redis answers. Nobody waits longer than the time limit, and a command whose caller
+has gone before it was decided is not decided any more.
+"""
+
+import asyncio
+
+from bridge.domain.commands import Command, KeepEndpoint
+from bridge.domain.decide import QUESTIONS
+from bridge.errors import Refusal
+from bridge.inbox import Inbox, Order
+
+# What works while only the broker is away: it tells nobody anything, or what can wait.
+WITHOUT_BROKER = QUESTIONS | {KeepEndpoint}
+
+STANDS_BY = "this bridge is not the active one"
+
+
+class Desk:
+    """One per process, over all its terms as the active bridge.
+
+    Args:
+        timeout_seconds: longest wait for an answer.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._inbox: Inbox | None = None
+        self._reason = STANDS_BY
+        self._waiters: set[_Waiter] = set()
+
+    # The line's side.
+
+    def open(self, inbox: Inbox) -> None:
+        """Take commands from now on, and queue them in ``inbox``."""
+        self._inbox = inbox
+
+    def shut(self, reason: str) -> None:
+        """Take no more commands; who waits is still answered."""
+        self._inbox, self._reason = None, reason
+
+    def close(self, reason: str) -> None:
+        """Take no more commands, and send away who waits: nobody can say when there will be an answer."""
+        self.shut(reason)
+        for waiter in self._waiters:
+            waiter.refuse(Refusal("unavailable", f"{reason}: it may have been done; ask again later"))
+
+    # The callers' side.
+
+    async def ask(self, organization: str, command: Command) -> object:
+        """Take a command through the line; returns its result, any JSON value, once its effect is committed.
+
+        Raises:
+            Refusal: the line's own, or ``unavailable``. That says in its message whether nothing was done or something
+                may have been.
+        """
+        if self._inbox is None:
+            raise Refusal("unavailable", f"{self._reason}: nothing was done; ask again later")
+        if not self._inbox.is_subscribed and type(command) not in WITHOUT_BROKER:
+            raise Refusal("unavailable", "the MQTT broker is away: nothing was done; ask again later")
+        waiter = _Waiter()
+        self._inbox.order(Order(organization, command, waiter))
+        self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await waiter.future
+        except TimeoutError:
+            raise Refusal(
+                "unavailable", f"no answer within {self._timeout_seconds:g} s: it may have been done; ask again later"
+            ) from None
+        finally:
+            self._waiters.discard(waiter)
+
+
+class _Waiter:
+    """Implements `bridge.ports.Waiter` on a future, which is cancelled when its caller gives up."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_open(self) -> bool:
+        return not self.future.done()
+
+    def answer(self, result: object) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def refuse(self, refusal: Refusal) -> None:
+        if not self.future.done():
+            self.future.set_exception(refusal)
