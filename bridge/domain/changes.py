@@ -3,20 +3,18 @@
 Everything here is derived from the records, so no index can say anything else than they do.
 """
 
-import msgspec
-
 from bridge.domain.endpoints import timing
 from bridge.domain.ids import endpoint_member, parse_key, parse_part_key, parties_index
 from bridge.domain.parties import party_end
-from bridge.domain.records import EMPTY, SCHEMA_FIELD, Party, Record, Session, Subject, Views
+from bridge.domain.records import EMPTY, Party, Record, Session, Subject, Views
 from bridge.domain.rules import Rules
+from bridge.domain.schema import encode_record
 from bridge.domain.seats import member_of, seat_of
 from bridge.domain.sessions import session_end
 from bridge.domain.state import ALL_ENDPOINTS, Entry, State
 from bridge.domain.subjects import is_online, lease_end
 from bridge.domain.values import Commit, Write
 
-_encode = msgspec.json.Encoder().encode
 _EMPTY: dict[type[Record], Record] = {type(record): record for record in EMPTY.values()}
 
 
@@ -44,8 +42,7 @@ def _write(commit: Commit, key: str, entry: Entry, state: State) -> None:
             commit.checks[key] = 0
         commit.floor = max(commit.floor, entry.version)
     else:
-        text = str(entry.version).encode() + SCHEMA_FIELD + _encode(record)
-        commit.writes.append(Write(key, entry.loaded_version, text))
+        commit.writes.append(Write(key, entry.loaded_version, encode_record(record, entry.version)))
     if isinstance(record, Subject) and isinstance(entry.loaded, Subject):
         _index(commit, key, entry.loaded, record, state.rules)
     elif isinstance(record, Party) and isinstance(entry.loaded, Party):

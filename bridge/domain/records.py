@@ -1,4 +1,4 @@
-"""The records of the registry: readable JSON after a version and a schema number, ``1763771000123:1:{...}``.
+"""The records of the registry; `bridge.domain.schema` tells how they are stored.
 
 Times named ``renewed_ms`` are on the registry clock, which stands still during outages; all others are epoch
 milliseconds. Records are never changed in place: a change is a new record, so that a decision can be dropped and made
@@ -8,9 +8,6 @@ again. A field that has its default is left out of the JSON.
 from collections.abc import Sequence
 
 import msgspec
-
-SCHEMA = 1
-SCHEMA_FIELD = b":%d:" % SCHEMA
 
 NO_STATUS = msgspec.Raw()
 

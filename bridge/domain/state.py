@@ -26,8 +26,6 @@ from bridge.domain.ids import (
 from bridge.domain.records import (
     EMPTY,
     EMPTY_SUBJECT,
-    SCHEMA,
-    SCHEMA_FIELD,
     Media,
     Party,
     Record,
@@ -39,6 +37,7 @@ from bridge.domain.records import (
     Watchers,
 )
 from bridge.domain.rules import Rules
+from bridge.domain.schema import decode_record
 from bridge.domain.seats import Seat, seat_of, seats_of, seats_page
 from bridge.domain.values import Claim, Kind, Loaded, Moment, Owner, Page
 
@@ -46,9 +45,6 @@ ALL_ENDPOINTS = Page("endpoints", "", 1_000_000)
 """The whole index of an organization's endpoints. Long before the limit what it makes is too large to be committed."""
 
 _decode_sent = msgspec.json.Decoder(Sent).decode
-_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    noun: msgspec.json.Decoder(type(record)) for noun, record in EMPTY.items()
-}
 
 
 class NotLoaded(Exception):
@@ -497,10 +493,7 @@ def _seat(rooms: Mapping[str, dict[str, Seat]], key: str, record: Party) -> None
 
 
 def _decode(key: str, noun: str, raw: bytes) -> tuple[Record, int]:
-    end = raw.find(b":")
-    if not raw.startswith(SCHEMA_FIELD, end):
-        raise CorruptRecord(key, f"its schema is not {SCHEMA}: was it written by a newer bridge?")
     try:
-        return _DECODERS[noun].decode(raw[end + len(SCHEMA_FIELD) :]), int(raw[:end])
-    except (ValueError, KeyError, RecursionError) as error:
-        raise CorruptRecord(key, f"not a {noun} record: {error}") from None
+        return decode_record(noun, raw)
+    except ValueError as error:
+        raise CorruptRecord(key, str(error)) from None
