@@ -81,7 +81,7 @@ async def _term(settings: Settings, built: Rooms, desk: Desk, stopping: asyncio.
     """
     instance = secrets.token_hex(4)
     bridge = f"{settings.name}/{instance}"
-    registry, keeper = _registry(settings, bridge), _registry(settings, bridge)
+    registry, keeper = _registry(settings, built, bridge), _registry(settings, built, bridge)
     lease = Lease(registry, bridge)
     try:
         opened = await _unless(stopping, _open(registry, lease, settings, starting=starting))
@@ -103,12 +103,13 @@ async def _term(settings: Settings, built: Rooms, desk: Desk, stopping: asyncio.
     return code
 
 
-def _registry(settings: Settings, bridge: str) -> RedisRegistry:
+def _registry(settings: Settings, built: Rooms, bridge: str) -> RedisRegistry:
     return RedisRegistry(
         settings.redis.url,
         key_prefix=settings.redis.key_prefix,
         bridge=bridge,
         timeout_seconds=settings.redis.timeout_seconds,
+        tls=built.redis_tls,
     )
 
 

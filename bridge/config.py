@@ -27,7 +27,7 @@ from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.domain.values import KINDS, Kind
 from bridge.errors import ConfigError
-from bridge.settings import SECRET, Mqtt, Route, Settings
+from bridge.settings import SECRET, Mqtt, Redis, Route, Settings
 from bridge.tls import client_context
 
 __all__ = [
@@ -57,6 +57,9 @@ _FORMS = {
 }
 
 
+MakeContext = Callable[[], ssl.SSLContext]
+
+
 class Source(NamedTuple):
     """Where a value comes from: the kind of source, and its file or variable."""
 
@@ -65,14 +68,15 @@ class Source(NamedTuple):
 
 
 class Rooms(NamedTuple):
-    """What the configuration alone decides; ``broker_tls`` makes a connection's TLS context, None: no TLS."""
+    """What the configuration alone decides; ``..._tls`` makes a connection's TLS context, None: no TLS."""
 
     inputs: InputTopics
     endpoint_topics: EndpointTopics
     router: Router
     rules: Rules
     registry_topics: RegistryTopics | None
-    broker_tls: Callable[[], ssl.SSLContext] | None
+    broker_tls: MakeContext | None
+    redis_tls: MakeContext | None
 
 
 class _Given(NamedTuple):
@@ -137,13 +141,14 @@ def rooms(settings: Settings) -> Rooms:
         templates: dict[Kind, str] = {kind: getattr(topics, f"registry_{kind}") for kind in KINDS}
         registry_topics = RegistryTopics(templates, settings.prefix, settings.default_organization)
     router = Router(table, endpoint_topics, rules.reminder_event)
-    return Rooms(inputs, endpoint_topics, router, rules, registry_topics, _broker_tls(settings.mqtt))
+    mqtt, redis = settings.mqtt, settings.redis
+    broker_tls = _tls("mqtt", mqtt) if mqtt.tls else None
+    redis_tls = _tls("redis", redis) if redis.url.startswith("rediss:") else None
+    return Rooms(inputs, endpoint_topics, router, rules, registry_topics, broker_tls, redis_tls)
 
 
-def _broker_tls(mqtt: Mqtt) -> Callable[[], ssl.SSLContext] | None:
-    if not mqtt.tls:
-        return None
-    make = partial(client_context, "mqtt", mqtt.ca_file, mqtt.certificate_file, mqtt.key_file)
+def _tls(section: str, files: Mqtt | Redis) -> MakeContext:
+    make = partial(client_context, section, files.ca_file, files.certificate_file, files.key_file)
     make()  # what is wrong with the files shows now
     return make
 

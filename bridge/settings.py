@@ -7,7 +7,7 @@ import re
 import socket
 from itertools import combinations, zip_longest
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.config import JsonDict
@@ -18,6 +18,11 @@ from bridge.errors import Refusal
 
 PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
+REDIS_PATHS = {
+    "redis": re.compile(r"/?[0-9]*"),
+    "rediss": re.compile(r"/?[0-9]*"),
+    "unix": re.compile(r"/.*[^/]"),
+}
 SECRET: JsonDict = {"secret": True}
 
 Audience = Literal["self", "endpoint", "others", "watchers", "session", "room", "organization"]
@@ -153,8 +158,21 @@ class Redis(_Section):
         "redis://127.0.0.1:6379/0",
         repr=False,
         json_schema_extra=SECRET,
-        description="redis://[user:password@]host:port/database, rediss:// for TLS, or unix:///path. With a password "
-        "in it better placed in the secrets folder than here.",
+        description="redis://[user:password@]host:port/database, rediss:// for TLS, or unix:///path?db=database. With "
+        "a password in it better placed in the secrets folder than here.",
+    )
+    ca_file: str = Field(
+        "",
+        description="PEM file of the authorities that may sign the certificate of a rediss:// server, which must hold "
+        "the host of the url. Empty: those of the system.",
+    )
+    certificate_file: str = Field(
+        "",
+        description="PEM file of the bridge's own certificate, for a server that asks for one. Read again for each "
+        "connection, like the two others, so that a renewed one needs no restart.",
+    )
+    key_file: str = Field(
+        "", description="PEM file of its private key, not encrypted. Empty: it stands in certificate_file."
     )
     key_prefix: str = Field(
         "eb",
@@ -173,12 +191,26 @@ class Redis(_Section):
     def _is_a_redis_url(cls, url: str) -> str:
         try:
             parts = urlsplit(url)
-            port_fits = parts.port != 0
-        except ValueError:
-            port_fits = False
-        if not port_fits or parts.scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("is not a Redis address; write redis://host:6379/0, rediss://... or unix:///path")
+            fits = parts.port != 0 and REDIS_PATHS[parts.scheme].fullmatch(parts.path)
+            options = parse_qs(parts.query, keep_blank_values=True)
+        except (ValueError, KeyError):
+            fits = None
+        if not fits:
+            raise ValueError("is not a Redis address; write redis://host:6379/0, rediss://... or unix:///path?db=0")
+        if not options.keys() <= {"db", "username", "password"} or not "".join(options.get("db", ["0"])).isdigit():
+            raise ValueError("has an option that is not known; after ? only db (a number), username and password stand")
         return url
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        files = [name for name in ("ca_file", "certificate_file", "key_file") if getattr(self, name)]
+        if files and not self.url.startswith("rediss:"):
+            raise ValueError(
+                f"{' and '.join(files)} need a url that begins with rediss://; change it, or leave them out"
+            )
+        if self.key_file and not self.certificate_file:
+            raise ValueError("key_file needs certificate_file; name the certificate that the key belongs to")
+        return self
 
 
 class Topics(_Section):

@@ -72,14 +72,20 @@ class RedisConnection:
         url: ``redis://``, ``rediss://`` or ``unix://``.
         timeout_seconds: longest wait for one trip, trips before it not counted; large requests have more.
         scripts: loaded where the server does not know them.
-        tls: for ``rediss://``; None: the authorities of the system are trusted and no certificate is shown.
+        tls: makes each connection's context, for ``rediss://``; raises ConfigError where a file cannot be used. None:
+            the authorities of the system are trusted and no certificate is shown.
 
     Raises:
         ConfigError: the URL cannot be read.
     """
 
     def __init__(
-        self, url: str, *, timeout_seconds: float, scripts: Sequence[Script], tls: ssl.SSLContext | None = None
+        self,
+        url: str,
+        *,
+        timeout_seconds: float,
+        scripts: Sequence[Script],
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         try:
             options: dict[str, Any] = {**parse_url(url)}
@@ -92,8 +98,7 @@ class RedisConnection:
             raise ConfigError(
                 "redis.url cannot be read; the form is redis://user:password@host:port/database"
             ) from None
-        if tls is not None and isinstance(self._connection, SSLConnection):
-            self._connection.ssl_context.context = tls
+        self._tls = tls
         self._timeout_seconds = timeout_seconds
         self._loads = [_pack(("SCRIPT", "LOAD", script.text)) for script in scripts]
         self._lock = asyncio.Lock()
@@ -103,7 +108,7 @@ class RedisConnection:
 
         Raises:
             RegistryUnavailable: it does not answer, or takes nothing now; a retry helps.
-            Unfit: it is too old, may evict records or is part of a cluster.
+            Unfit: it is too old, may evict records or is part of a cluster; a TLS file cannot be used.
         """
         for reply in await self._send(self._loads):
             if isinstance(reply, ResponseError):
@@ -152,15 +157,21 @@ class RedisConnection:
                     cuts += is_connected and not isinstance(error, TimeoutError) and not _is_refusal(error)
                     await self._connection.disconnect(nowait=True)
                     if cuts == MAXIMUM_CUTS and size > ALWAYS_TAKEN_BYTES:
-                        raise RequestTooLarge(reason(error)) from error
+                        raise RequestTooLarge(str(error)) from error
                     if loop.time() + pause_seconds > deadline or (failures > 1 and not patient):
-                        raise RegistryUnavailable(reason(error)) from error
+                        is_tls = isinstance(self._connection, SSLConnection)
+                        raise RegistryUnavailable(reason(error, is_tls=is_tls)) from error
                 await asyncio.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
 
     async def _connect(self) -> None:
         if self._connection.is_connected:
             return
+        if self._tls is not None and isinstance(self._connection, SSLConnection):
+            try:
+                self._connection.ssl_context.context = self._tls()
+            except ConfigError as error:
+                raise Unfit(str(error)) from None
         [info] = await self._exchange([_pack(("INFO",))])  # this opens it
         if isinstance(info, ResponseError):
             raise RegistryUnavailable(reason(info)) from info
@@ -214,16 +225,26 @@ def code(error: Exception) -> str:
     return getattr(error, "status_code", None) or str(error).partition(" ")[0]
 
 
-def reason(error: Exception) -> str:
+def reason(error: Exception, *, is_tls: bool = False) -> str:
     """Return what happened and what to do about it, for the log."""
     remedy = REMEDIES.get(code(error))
     if remedy:
         return f"Redis refused ({code(error)}): {remedy}"
     if _is_refusal(error):
         return f"Redis refused: {error}"
-    if isinstance(error, ssl.SSLError) or isinstance(error.__context__, ssl.SSLError):
-        return f"TLS with Redis failed: {error}; see redis.ca_file, redis.certificate_file and redis.key_file"
-    return f"Redis does not answer: {str(error) or 'no answer in time'}; is it running where redis.url points?"
+    cause = error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"Redis shows a certificate that cannot be trusted ({cause.verify_message}): set redis.ca_file to that of "
+            "the authority that signed it, and the host in redis.url to a name that stands in it"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return (
+            f"TLS with Redis failed ({cause.reason}): does the port in redis.url speak TLS, and does the server "
+            "ask for another redis.certificate_file?"
+        )
+    doubt = ", does that port speak TLS, and does it ask for redis.certificate_file" if is_tls else ""
+    return f"Redis does not answer: {str(error) or 'no answer in time'}; is it running where redis.url points{doubt}?"
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -5,7 +5,7 @@ A key of the wrong Redis type reads as absent or empty, and the commit that woul
 """
 
 import ssl
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class RedisRegistry:
         key_prefix: first part of every key.
         bridge: ``<name>/<instance>``, owner of batch tokens and journal entries.
         timeout_seconds: longest wait for one trip's answer.
-        tls: for ``rediss://``; None: the authorities of the system are trusted and no certificate is shown.
+        tls: makes a connection's context, for ``rediss://``; see `bridge.tls`.
 
     Raises:
         ConfigError: the URL cannot be read.
@@ -73,7 +73,7 @@ class RedisRegistry:
         key_prefix: str = "eb",
         bridge: str,
         timeout_seconds: float = 5,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         scripts = [Script(Path(__file__).parent / "lua" / f"{name}.lua") for name in SCRIPTS]
         self._commit, self._claim, self._tick, self._lease, self._fence, self._append = scripts

@@ -45,6 +45,13 @@ async def opened(
         await registry.close()
 
 
+def acl_command(user: str, password: str) -> list[str]:
+    """The one that docs/operations.md gives."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    [line] = [line for line in text.splitlines() if line.startswith("ACL SETUSER ")]
+    return line.replace("SETUSER bridge ", f"SETUSER {user} ").replace(">PASSWORD", f">{password}").split()
+
+
 class OnMemory:
     """A registry under test, and what only its storage can do to it."""
 
@@ -95,7 +102,9 @@ class OnRedis:
     def __init__(self, server: RedisServer) -> None:
         self.server = server
         self.client: Any = Redis.from_url(server.url, decode_responses=True)
-        self.registry = RedisRegistry(server.url, bridge="test/1", timeout_seconds=5)
+        self.client.execute_command(*acl_command("bridge", "secret"))
+        url = f"redis://bridge:secret@127.0.0.1:{server.port}/0"  # with the rights of the documentation, and no others
+        self.registry = RedisRegistry(url, bridge="test/1", timeout_seconds=5)
         self.others: list[RedisRegistry] = []
 
     def other(self, bridge: str) -> RedisRegistry:
@@ -166,14 +175,8 @@ async def real(request: pytest.FixtureRequest, running: Callable[[Flavour], Redi
         yield found
 
 
-@pytest.fixture
-def own_options() -> tuple[str, ...]:
-    """More options of `own_server`; a test parametrizes them."""
-    return ()
-
-
 @pytest.fixture(params=["redis", "valkey"])
-def own_server(request: pytest.FixtureRequest, tmp_path: Path, own_options: tuple[str, ...]) -> Iterator[RedisServer]:
+def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
     """A server that one test may stop and start."""
-    with RedisServer(tmp_path, request.param, options=own_options) as running:
+    with RedisServer(tmp_path, request.param) as running:
         yield running

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from bridge.adapters.registry import RedisRegistry
 from bridge.domain.values import Claim, Commit, Committed, Corrupt, Owner, Page, Want, Write
 from bridge.errors import ConfigError, RegistryUnavailable
 from tests.contract.conftest import ORG, OnRedis, first, opened, stored, text
-from tests.servers import RedisServer, free_port
+from tests.servers import Flavour, RedisServer, free_port
 
 ANN = Owner(ORG, "user", "ann", 1)
 MIB = 1024 * 1024
@@ -398,10 +399,14 @@ class TestRefusals:
                 client.config_set("maxmemory-policy", "noeviction")
             assert isinstance(await registry.commit(first()), Committed)
 
-    @pytest.mark.parametrize("own_options", [("--cluster-enabled", "yes")])
-    async def test_a_cluster_is_refused(self, own_server: RedisServer) -> None:
-        with pytest.raises(ConfigError, match="runs as cluster, which is not supported"):
-            async with opened(own_server):
+    @pytest.mark.parametrize("flavour", ["redis", "valkey"])
+    async def test_a_cluster_is_refused(self, flavour: Flavour, tmp_path: Path) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+        with (
+            RedisServer(tmp_path, flavour, options=options) as server,
+            pytest.raises(ConfigError, match="runs as cluster, which is not supported"),
+        ):
+            async with opened(server):
                 pass
 
 

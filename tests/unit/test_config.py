@@ -45,14 +45,17 @@ def test_the_other_shipped_files_can_be_used(name: str) -> None:
     rooms(load_settings(ROOT / "config" / name, None, {}))
 
 
-def test_what_is_wrong_with_the_tls_files_shows_before_anything_is_opened(tmp_path: Path) -> None:
-    settings = Settings.model_validate({"mqtt": {"tls": True, "ca_file": str(tmp_path / "ca.pem")}})
-    with pytest.raises(ConfigError, match=r"mqtt\.ca_file: .*ca\.pem cannot be read"):
+@pytest.mark.parametrize(("section", "switch"), [("mqtt", {"tls": True}), ("redis", {"url": "rediss://host"})])
+def test_what_is_wrong_with_the_tls_files_shows_before_anything_is_opened(
+    tmp_path: Path, section: str, switch: dict[str, object]
+) -> None:
+    settings = Settings.model_validate({section: {**switch, "ca_file": str(tmp_path / "ca.pem")}})
+    with pytest.raises(ConfigError, match=rf"{section}\.ca_file: .*ca\.pem cannot be read"):
         rooms(settings)
 
 
 def test_a_renewed_certificate_counts_at_the_next_connection(tmp_path: Path) -> None:
-    assert rooms(Settings()).broker_tls is None
+    assert rooms(Settings()).broker_tls is rooms(Settings()).redis_tls is None
     authority = Authority(tmp_path)
     make = rooms(Settings.model_validate({"mqtt": {"tls": True, "ca_file": str(authority.file)}})).broker_tls
     assert make is not None
@@ -163,13 +166,13 @@ def test_the_value_of_a_secret_is_never_told(tmp_path: Path) -> None:
     environ = {
         "ENDPOINT_BRIDGE_MQTT__PASSWORD": "geheim",
         "ENDPOINT_BRIDGE_MQTT__CLIENT_ID": "geheim",
-        "ENDPOINT_BRIDGE_REDIS__URL": "redis://ann:geheim@host:1/0?password=geheim&x=1",
+        "ENDPOINT_BRIDGE_REDIS__URL": "redis://ann:geheim@host:1/0?password=geheim&db=1",
     }
     settings, sources = load_with_sources(NOTHING, None, environ)
     assert "geheim" not in repr(settings)
     shown = effective(settings, sources)
     assert "geheim" not in shown
-    assert tomllib.loads(shown)["redis"]["url"] == "redis://ann:(hidden)@host:1/0?password=(hidden)&x=1"
+    assert tomllib.loads(shown)["redis"]["url"] == "redis://ann:(hidden)@host:1/0?password=(hidden)&db=1"
     assert tomllib.loads(shown)["mqtt"]["password"] == "(hidden)"
 
 

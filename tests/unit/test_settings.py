@@ -149,3 +149,47 @@ def test_the_watch_list_is_read_by_the_rules_own_words() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().mqtt.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host",
+        "redis://host:6379/15",
+        "redis://[::1]:6379/0?db=3",
+        "rediss://ann:secret@host:6379/0",
+        "unix:///run/redis/redis.sock?db=1&username=ann&password=secret",
+        "unix://ann:secret@/run/redis.sock",
+    ],
+)
+def test_redis_addresses(url: str) -> None:
+    assert Settings.model_validate({"redis": {"url": url}}).redis.url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://host/zero", "is not a Redis address"),
+        ("redis://host/0/1", "is not a Redis address"),
+        ("redis://host:0", "is not a Redis address"),
+        ("unix://", "is not a Redis address"),
+        ("unix:///", "is not a Redis address"),
+        ("redis://host?decode_responses=true", "only db (a number), username and password"),
+        ("redis://host?db=one", "only db (a number), username and password"),
+        ("rediss://host?ssl_cert_reqs=none", "only db (a number), username and password"),
+    ],
+)
+def test_no_redis_addresses(url: str, reason: str) -> None:
+    assert reason in refused(redis={"url": url})
+
+
+@pytest.mark.parametrize(
+    ("redis", "reason"),
+    [
+        ({"ca_file": "ca.pem", "key_file": "key.pem"}, "ca_file and key_file need a url that begins with rediss://"),
+        ({"url": "unix:///run/redis", "certificate_file": "c.pem"}, "certificate_file need a url that begins with"),
+        ({"url": "rediss://host", "key_file": "key.pem"}, "key_file needs certificate_file"),
+    ],
+)
+def test_tls_with_redis_is_whole(redis: dict[str, str], reason: str) -> None:
+    assert reason in refused(redis=redis)

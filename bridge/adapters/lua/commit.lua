@@ -23,6 +23,11 @@ local due, undue, indexes = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[
 local records = writes + checks
 local texts_at = HEAD + records
 
+-- A right that lacks would stop the script halfway through its writes.
+for _, command in ipairs({'DEL', 'HMGET', 'HSET', 'MGET', 'MSET', 'TYPE', 'XADD', 'ZADD', 'ZREM'}) do
+  if not redis.acl_check_cmd(command, KEYS[1], KEYS[1]) then return redis.error_reply('NOPERM no right to ' .. command) end
+end
+
 local known = redis.pcall('HMGET', KEYS[1], 'floor', ARGV[2], 'epoch')
 if known.err then return {'corrupt', 1} end
 local epoch, own_epoch = tonumber(known[3] or '0'), tonumber(ARGV[11])
