@@ -80,8 +80,8 @@ class Judge:
         self._client.subscribe(topic, qos=1)
         assert await asyncio.to_thread(self._subscribed.wait, 5)
 
-    async def publish(self, topic: str, *payloads: bytes) -> None:
-        sent = [self._client.publish(topic, payload, qos=1) for payload in payloads]
+    async def publish(self, topic: str, *payloads: bytes, qos: int = 1) -> None:
+        sent = [self._client.publish(topic, payload, qos=qos) for payload in payloads]
         await asyncio.to_thread(sent[-1].wait_for_publish, 5)
 
     def payloads(self, topic: str) -> list[bytes]:

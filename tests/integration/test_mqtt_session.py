@@ -1,6 +1,7 @@
 """The session on a real Mosquitto, with paho as the judge of what arrived."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import pytest
 import uvloop
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
+from bridge.adapters.mqtt import session as session_module
 from bridge.adapters.mqtt.session import Session
 from bridge.domain.values import Output
 from tests.integration.mqtt import STATE, Judge, Line, judging, running, settings, until
+from tests.integration.proxy import proxied
 from tests.servers import MosquittoServer
 
 
@@ -229,7 +234,7 @@ async def test_outputs_lost_with_a_crashed_broker_are_published_anew(mosquitto: 
         assert line.connections[-1][1] is False
 
 
-async def test_another_client_with_our_id_takes_over_and_we_come_back(mosquitto: MosquittoServer) -> None:
+async def test_another_client_with_our_id_takes_over_and_we_come_back(mosquitto: MosquittoServer, judge: Judge) -> None:
     line = Line()
     async with running(Session(settings(mosquitto.port), line), line):
         thief = Client(CallbackAPIVersion.VERSION2, client_id="bridge-5f2c", protocol=MQTTProtocolVersion.MQTTv5)
@@ -239,7 +244,84 @@ async def test_another_client_with_our_id_takes_over_and_we_come_back(mosquitto:
         thief.disconnect()
         thief.loop_stop()
         await until(lambda: line.subscribed_on > 1)
+        assert line.connections[-1][1] is False  # the thief began anew: the session went with what waited in it
+        await judge.publish("presence/devices/lamp", b"after")
+        await until(lambda: line.payloads == [b"after"])
     assert "another client uses the bridge's client id" in line.reasons[0]  # this broker sends no 0x8E
+
+
+async def test_a_half_open_connection_is_found_and_nothing_is_lost(
+    mosquitto: MosquittoServer, judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_SHORTEST_PATIENCE_SECONDS", 0.3)
+    await judge.subscribe("out")
+    line, codes = Line(), []
+    async with proxied(mosquitto.port) as proxy:
+        session = Session(settings(proxy.port, keep_alive_seconds=1), line)
+        async with running(session, line):
+            await until(lambda: line.confirmed_up_to >= 0)
+            proxy.is_frozen = True
+            session.publish([Output("out", b"1"), Output("out", b"2")], codes.append)
+            await judge.publish("presence/devices/lamp", b"on")
+            await until(lambda: line.reasons)
+            assert "has answered no PINGREQ" in line.reasons[0]
+            proxy.is_frozen = False
+            await until(lambda: codes and line.publishes and line.subscribed_on > 1)
+            assert line.connections[-1][1]
+            session.acknowledge(line.receipts)
+            await until(lambda: line.confirmed_up_to == 1)
+    assert [message.payload for message in judge.messages][-2:] == [b"1", b"2"]
+
+
+async def test_outputs_whose_pubacks_were_lost_are_sent_again_with_dup(
+    mosquitto: MosquittoServer, judge: Judge
+) -> None:
+    await judge.subscribe("out")
+    line, codes = Line(), []
+    sent = [b"%d" % number for number in range(50)]
+    async with proxied(mosquitto.port) as proxy:
+        session = Session(settings(proxy.port), line)
+        async with running(session, line):
+            await until(lambda: line.confirmed_up_to >= 0)
+            proxy.loses_answers = True
+            session.publish([Output("out", payload) for payload in sent], codes.append)
+            await until(lambda: len(judge.messages) == 50)
+            assert codes == []
+            proxy.loses_answers = False
+            proxy.cut()
+            await until(lambda: codes and len(judge.messages) == 100)
+            assert line.connections[-1][1]
+    assert codes == [[0] * 50]
+    assert judge.payloads("out") == sent * 2
+    first, again = judge.messages[:50], judge.messages[50:]
+    assert not any(hasattr(message.properties, "UserProperty") for message in first)
+    assert all(message.properties.UserProperty == [("redelivered", "1")] for message in again)
+
+
+async def test_what_waited_at_qos_2_in_a_session_that_was_somebody_elses_is_taken(
+    mosquitto: MosquittoServer, judge: Judge
+) -> None:
+    """The bridge asks for QoS 1, but the broker keeps to the QoS at which a message was queued."""
+    before = Client(CallbackAPIVersion.VERSION2, client_id="bridge-5f2c", protocol=MQTTProtocolVersion.MQTTv5)
+    properties = Properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = 3600
+    before.connect("127.0.0.1", mosquitto.port, clean_start=False, properties=properties)
+    granted = threading.Event()
+    before.on_subscribe = lambda *_: granted.set()
+    before.loop_start()
+    before.subscribe("presence/devices/+", qos=2)
+    assert await asyncio.to_thread(granted.wait, 5)
+    before.disconnect()
+    before.loop_stop()
+    sent = [b"%d" % number for number in range(30)]
+    await judge.publish("presence/devices/lamp", *sent, qos=2)
+    for expected in (sent, []):
+        line = Line()
+        line.acknowledging = True
+        async with running(Session(settings(mosquitto.port), line), line):
+            assert line.connections == [(1, True)]
+            await until(lambda: line.confirmed_up_to == len(expected))  # noqa: B023 - waited for in the same turn
+            assert line.payloads == expected
 
 
 class CountingSession(Session):

@@ -1,14 +1,25 @@
 """However the bytes are cut, the events are the same; and no bytes bring anything out but events."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import mqtt5
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mqtt5 import ConnAckPacket, ConnectPacket, PingRespPacket, PubAckPacket, PublishPacket, QoS, SubAckPacket
+from mqtt5 import (
+    ConnAckPacket,
+    ConnectPacket,
+    PingRespPacket,
+    PubAckPacket,
+    PubAckReasonCode,
+    PublishPacket,
+    QoS,
+    SubAckPacket,
+)
 
-from bridge.adapters.mqtt.connection import SUBSCRIBE_PACKET_ID, Connection, Ended, Event, Received, Settled
+from bridge.adapters.mqtt.connection import Connection, Ended, Event, Received, Settled
+from bridge.adapters.mqtt.handshake import SUBSCRIBE_PACKET_ID
 from bridge.adapters.mqtt.outbox import Outbox
 from bridge.adapters.mqtt.publish import encode
 from bridge.domain.values import Output
@@ -19,79 +30,160 @@ HANDSHAKE = (
 )
 MALFORMED = b"\x30\x04\x00\x20ab"
 
+names = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=9)
 publishes = st.builds(
-    lambda payload, packet_id: PublishPacket(
+    lambda payload, packet_id, qos, alias, properties: PublishPacket(
         "presence/devices/lamp",
         payload,
-        qos=QoS.AT_MOST_ONCE if packet_id is None else QoS.AT_LEAST_ONCE,
+        qos=QoS.AT_MOST_ONCE if packet_id is None else qos,
         packet_id=packet_id,
+        topic_alias=alias,
+        user_properties=properties,
     ).write(),
     st.binary(max_size=300),
     st.none() | st.integers(1, 65_535),
+    st.sampled_from([QoS.AT_LEAST_ONCE, QoS.EXACTLY_ONCE]),
+    st.none() | st.none() | st.none() | st.integers(1, 9),  # the bridge allows none, so this one ends the connection
+    st.lists(st.tuples(names, names), max_size=2),
 )
-pubacks = st.integers(1, 12).map(lambda packet_id: PubAckPacket(packet_id).write())
-pings = st.just(PingRespPacket().write())
-packets = publishes | pubacks | pings | st.just(MALFORMED)
+codes = [PubAckReasonCode.SUCCESS, PubAckReasonCode.NO_MATCHING_SUBSCRIBERS, PubAckReasonCode.QUOTA_EXCEEDED]
+pubacks = st.builds(
+    lambda packet_id, code: PubAckPacket(packet_id, reason_code=code).write(),
+    st.integers(1, 12),
+    st.sampled_from(codes),
+)
+pubrels = st.integers(1, 65_535).map(lambda packet_id: mqtt5.PubRelPacket(packet_id).write())
+ends = st.sampled_from(
+    [
+        MALFORMED,
+        PublishPacket("large", bytes(100_000)).write()[:10],  # and the rest, which nobody waits for
+        mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.SERVER_BUSY, reason_str="full").write(),
+        mqtt5.PubRecPacket(1).write(),
+        ConnAckPacket().write(),
+    ]
+)
+usual = publishes | pubacks | pubrels | st.just(PingRespPacket().write())
+packets = usual | usual | usual | ends
 streams = st.lists(packets, max_size=12).map(b"".join)
 short_streams = st.lists(packets, max_size=4).map(b"".join)
+handshakes = st.sampled_from(
+    [
+        HANDSHAKE,
+        ConnAckPacket(session_present=True, receive_max=3, max_packet_size=200, reason_str="welcome").write()
+        + HANDSHAKE[-6:],
+        ConnAckPacket(max_qos=QoS.AT_MOST_ONCE).write(),
+        ConnAckPacket(reason_code=mqtt5.ConnAckReasonCode.BANNED).write(),
+    ]
+)
 
 unhurried = settings(deadline=None)  # a busy machine is no fault
 
 
 def connection() -> Connection:
+    """One that has said CONNECT and heard nothing yet."""
     outbox = Outbox()
     outbox.add([Output("t", b"{}", 1, str(number)) for number in range(10)], lambda codes: None)
     made = Connection(1, ConnectPacket("bridge", max_packet_size=100_000), [mqtt5.TopicFilter("#")], outbox)
+    made.take([])
+    return made
+
+
+def ready() -> Connection:
+    """One that is subscribed, has sent all it has, and waits for a PINGRESP."""
+    made = connection()
     made.receive(HANDSHAKE)
     made.ping()
     made.take([])
     return made
 
 
-def facts(events: list[Event]) -> list[object]:
-    """Events with neighbours of one kind joined and settled batches left out of the order, as a cut may move both."""
+def facts(made: Connection, *pieces: bytes) -> list[object]:
+    """All that the pieces say, and at last what is written in answer.
+
+    Neighbours of one kind are joined and settled batches left out of the order, as a cut may move both.
+    """
     said: list[object] = []
-    for event in events:
+    for event in [event for piece in pieces for event in made.receive(piece)]:
         match event:
             case Received(pairs):
-                said += [(p.payload, receipt and (receipt.number, receipt.packet_id)) for p, receipt in pairs]
+                said += [(p.payload, p.user_properties, receipt and receipt.number) for p, receipt in pairs]
+                for _, receipt in pairs:
+                    if receipt is not None:
+                        receipt.done = True
             case Settled(batches):
                 said.append([batch.codes for batch in batches])
             case _:
                 said.append(event)
-    return sorted(said, key=lambda fact: isinstance(fact, list))
+    written: list[bytes] = []
+    made.take(written)
+    return [*sorted(said, key=lambda fact: isinstance(fact, list)), written]
 
 
 @unhurried
 @given(streams, st.lists(st.integers(0, 4000), max_size=20))
-def test_any_cuts_give_the_same_events(stream: bytes, cuts: list[int]) -> None:
-    whole = connection().receive(stream)
-    made = connection()
+def test_any_cuts_give_the_same_events_and_answers(stream: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     pieces = [stream[start:end] for start, end in pairwise(places)]
-    assert facts([event for piece in pieces for event in made.receive(piece)]) == facts(whole)
+    assert facts(ready(), *pieces) == facts(ready(), stream)
 
 
 @settings(unhurried, max_examples=40)
 @given(short_streams)
 def test_every_prefix_waits_for_the_rest(stream: bytes) -> None:
-    whole = facts(connection().receive(stream))
+    whole = facts(ready(), stream)
     for end in range(len(stream)):
-        made = connection()
-        assert facts(made.receive(stream[:end]) + made.receive(stream[end:])) == whole
+        assert facts(ready(), stream[:end], stream[end:]) == whole
+
+
+@settings(unhurried, max_examples=40)
+@given(handshakes, short_streams)
+def test_byte_by_byte_from_the_first_is_the_same(handshake: bytes, stream: bytes) -> None:
+    stream = handshake + stream
+    singles = [stream[place : place + 1] for place in range(len(stream))]
+    assert facts(connection(), *singles) == facts(connection(), stream)
 
 
 # A topic that is not UTF-8 makes the codec panic, and the interpreter report the exception that it lost.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@unhurried
-@given(st.binary(max_size=200), st.booleans())
-def test_random_bytes_bring_out_nothing_but_events(data: bytes, connected: bool) -> None:
-    made = connection() if connected else Connection(1, ConnectPacket("b"), [mqtt5.TopicFilter("#")], Outbox())
-    events = made.receive(data)
+panics = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def nothing_but_events(made: Connection, data: bytes) -> None:
+    events: list[Event] = made.receive(data)
     assert all(not isinstance(event, Ended) for event in events[:-1])
     made.take([])
     if events and isinstance(events[-1], Ended):
+        assert events[-1].reason.endswith(".")
         assert made.receive(HANDSHAKE) == []
+
+
+@panics
+@unhurried
+@given(st.binary(max_size=200), st.sampled_from([connection, ready]))
+def test_random_bytes_bring_out_nothing_but_events(data: bytes, made: Callable[[], Connection]) -> None:
+    nothing_but_events(made(), data)
+
+
+@panics
+@unhurried
+@given(
+    handshakes,
+    streams,
+    st.lists(st.tuples(st.integers(0, 4000), st.sampled_from(["flip", "drop", "double"]), st.integers(1, 255))),
+)
+def test_damaged_packets_bring_out_nothing_but_events(
+    handshake: bytes, stream: bytes, faults: list[tuple[int, str, int]]
+) -> None:
+    data = bytearray(handshake + stream)
+    for place, fault, bits in faults:
+        place %= max(len(data), 1)
+        match fault:
+            case "flip":
+                data[place : place + 1] = bytes(byte ^ bits for byte in data[place : place + 1])
+            case "drop":
+                del data[place : place + 1]
+            case "double":
+                data[place:place] = data[place : place + 1]
+    nothing_but_events(connection(), bytes(data))
 
 
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"], exclude_characters="+#"), max_size=300)

@@ -26,17 +26,23 @@ from mqtt5 import (
     PublishPacket,
     PubRelPacket,
     SubAckPacket,
-    SubscribePacket,
     TopicFilter,
     read,
 )
 
 from bridge.adapters.mqtt import reasons
-from bridge.adapters.mqtt.handshake import LARGEST_PACKET_BYTES, Terms, lack, refusal, refused_subscriptions, terms
-from bridge.adapters.mqtt.outbox import HIGHEST_PACKET_ID, Batch, Outbox
+from bridge.adapters.mqtt.handshake import (
+    LARGEST_PACKET_BYTES,
+    Terms,
+    answers,
+    lack,
+    refusal,
+    refused_subscriptions,
+    subscribe_packet,
+    terms,
+)
+from bridge.adapters.mqtt.outbox import Batch, Outbox
 from bridge.domain.values import Receipt
-
-SUBSCRIBE_PACKET_ID: Final = HIGHEST_PACKET_ID + 1
 
 ACKNOWLEDGEMENTS_PER_PING: Final = 20_000
 """Packet ids come round after 65,535 deliveries: the line must learn well before that which PUBACKs arrived."""
@@ -290,12 +296,12 @@ class Connection:
             receive_maximum=granted.receive_maximum,
             largest_packet_bytes=granted.largest_packet_bytes,
         )
-        self._control.append(SubscribePacket(SUBSCRIBE_PACKET_ID, self._filters).write())
+        self._control.append(subscribe_packet(self._filters))
         self._state = _State.SUBSCRIBING
         return Connected(granted)
 
     def _suback(self, packet: SubAckPacket) -> Event:
-        if packet.packet_id != SUBSCRIBE_PACKET_ID or len(packet.reason_codes) != len(self._filters):
+        if not answers(packet, self._filters):
             return self._fail(DisconnectReasonCode.PROTOCOL_ERROR, "sent a SUBACK that answers no SUBSCRIBE of ours.")
         refused = refused_subscriptions(packet, self._filters)
         if refused is not None:

@@ -14,6 +14,7 @@ from mqtt5 import (
     RetainHandling,
     SubAckPacket,
     SubAckReasonCode,
+    SubscribePacket,
     TopicFilter,
     Will,
 )
@@ -23,6 +24,9 @@ from bridge.adapters.mqtt.settings import SessionSettings
 
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
+
+SUBSCRIBE_PACKET_ID: Final = 65_535
+"""Kept for SUBSCRIBE, so that it never meets that of a PUBLISH (section 2.2.1)."""
 
 LARGEST_PACKET_BYTES: Final = 268_435_460
 """A remaining length of 268,435,455 and five bytes of fixed header (section 2.1.4)."""
@@ -35,7 +39,7 @@ class Terms(NamedTuple):
         session_present: the broker kept the session.
         receive_maximum: how many QoS 1 publishes may be unacknowledged, 1..65,535.
         largest_packet_bytes: the largest packet that the broker takes.
-        keep_alive_seconds: the broker's, where it names one, else the bridge's.
+        keep_alive_seconds: how long either side may be silent: the bridge's word, or the broker's where that is less.
         remarks: what an operator should know of it, a sentence each.
     """
 
@@ -74,6 +78,11 @@ def topic_filters(settings: SessionSettings) -> list[TopicFilter]:
     ]
 
 
+def subscribe_packet(filters: list[TopicFilter]) -> bytes:
+    """Return the one SUBSCRIBE packet of a connection."""
+    return SubscribePacket(SUBSCRIBE_PACKET_ID, filters).write()
+
+
 def refusal(connack: ConnAckPacket) -> str | None:
     """Say why the broker refuses the connection; None where it does not."""
     if connack.reason_code == ConnAckReasonCode.SUCCESS:
@@ -85,10 +94,12 @@ def refusal(connack: ConnAckPacket) -> str | None:
 def lack(connack: ConnAckPacket, filters: list[TopicFilter]) -> str | None:
     """Say what the broker lacks that the bridge cannot do without; None where it has everything."""
     patterns = [topic_filter.pattern for topic_filter in filters]
+    largest_bytes = connack.max_packet_size or LARGEST_PACKET_BYTES
     needs = {
         0x9B: connack.max_qos != QoS.AT_MOST_ONCE,
         0x9A: connack.retain_available,
         0xA2: connack.wildcard_subscription_available or not any("+" in text or "#" in text for text in patterns),
+        0x95: len(subscribe_packet(filters)) <= largest_bytes,
         0x9E: connack.shared_subscription_available or not any(text.startswith("$share/") for text in patterns),
     }
     lacking = [reasons.explain(reasons.DISCONNECT, code) for code, is_met in needs.items() if not is_met]
@@ -114,16 +125,18 @@ def terms(connack: ConnAckPacket, connect: ConnectPacket) -> Terms:
         connack.session_present,
         connack.receive_max,
         connack.max_packet_size or LARGEST_PACKET_BYTES,
-        connack.server_keep_alive or connect.keep_alive,
+        min(connect.keep_alive, connack.server_keep_alive or connect.keep_alive),
         tuple(remarks),
     )
 
 
-def refused_subscriptions(suback: SubAckPacket, filters: list[TopicFilter]) -> str | None:
-    """Say which subscriptions the broker refuses, or grants at QoS 0 only, and why; None where it refuses none.
+def answers(suback: SubAckPacket, filters: list[TopicFilter]) -> bool:
+    """Tell whether a SUBACK answers the SUBSCRIBE of these filters."""
+    return suback.packet_id == SUBSCRIBE_PACKET_ID and len(suback.reason_codes) == len(filters)
 
-    The SUBACK has as many reason codes as there are filters.
-    """
+
+def refused_subscriptions(suback: SubAckPacket, filters: list[TopicFilter]) -> str | None:
+    """Say which subscriptions a SUBACK refuses, or grants at QoS 0 only, and why; None where it refuses none."""
     refused = [
         f"{topic_filter.pattern}: {reasons.explain(reasons.SUBACK, int(code))}"
         for topic_filter, code in zip(filters, suback.reason_codes, strict=True)

@@ -16,12 +16,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from bridge.adapters.mqtt.handshake import LARGEST_PACKET_BYTES
+from bridge.adapters.mqtt.handshake import LARGEST_PACKET_BYTES, SUBSCRIBE_PACKET_ID
 from bridge.adapters.mqtt.publish import encode
 from bridge.domain.values import Output
 
-HIGHEST_PACKET_ID: Final = 65_534
-"""The last packet id for PUBLISH. 65,535 is kept for SUBSCRIBE, so that the two never meet (section 2.2.1)."""
+HIGHEST_PACKET_ID: Final = SUBSCRIBE_PACKET_ID - 1
 
 NO_MATCHING_SUBSCRIBERS: Final = 0x10
 TOPIC_NAME_INVALID: Final = 0x90
@@ -146,22 +145,20 @@ class Outbox:
             if is_copy and not batch.is_state:
                 # The broker may have passed it on already: whoever hears it twice, behind newer ones, can tell.
                 output = replace(output, redelivered=True)
-            if not code:
-                try:
-                    packet = encode(output, packet_id, duplicate=duplicate, is_state=batch.is_state)
-                except ValueError:
-                    code = TOPIC_NAME_INVALID
-                else:
-                    if len(packet) > self.largest_packet_bytes:
-                        code = PACKET_TOO_LARGE
-                    else:
-                        packets.append(packet)
-                        if packet_id:
-                            window[packet_id] = item
-                            room -= 1
-                            continue
+            try:
+                packet = b"" if code else encode(output, packet_id, duplicate=duplicate, is_state=batch.is_state)
+            except ValueError:
+                packet, code = b"", TOPIC_NAME_INVALID
+            if len(packet) > self.largest_packet_bytes:
+                code = PACKET_TOO_LARGE
             if code:
                 self._note(batch, index, code, output.topic)
+            else:
+                packets.append(packet)
+                if packet_id:
+                    window[packet_id] = item
+                    room -= 1
+                    continue
             batch.left -= 1
             if not batch.left:
                 finished.append(batch)

@@ -20,7 +20,6 @@ from mqtt5 import (
 
 from bridge.adapters.mqtt.connection import (
     ACKNOWLEDGEMENTS_PER_PING,
-    SUBSCRIBE_PACKET_ID,
     Confirmed,
     Connected,
     Connection,
@@ -30,6 +29,7 @@ from bridge.adapters.mqtt.connection import (
     Settled,
     Subscribed,
 )
+from bridge.adapters.mqtt.handshake import SUBSCRIBE_PACKET_ID
 from bridge.adapters.mqtt.outbox import Outbox
 from bridge.domain.values import Output, Receipt
 

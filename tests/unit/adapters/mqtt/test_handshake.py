@@ -47,6 +47,11 @@ def test_what_a_connack_says_is_granted() -> None:
     assert lack(connack, WILD) is None
 
 
+def test_a_longer_keep_alive_of_the_broker_makes_the_bridge_no_more_patient() -> None:
+    assert terms(ConnAckPacket(server_keep_alive=600), CONNECT).keep_alive_seconds == 30
+    assert terms(ConnAckPacket(server_keep_alive=0), CONNECT).keep_alive_seconds == 30
+
+
 @pytest.mark.parametrize("seconds", [0, 599])
 def test_a_session_that_is_kept_for_a_shorter_time_is_remarked(seconds: int) -> None:
     (remark,) = terms(ConnAckPacket(session_expiry_interval=seconds), CONNECT).remarks
@@ -65,6 +70,7 @@ def test_another_client_id_is_remarked_but_not_told() -> None:
         (ConnAckPacket(max_qos=QoS.AT_MOST_ONCE), PLAIN, "QoS not supported (0x9B)"),
         (ConnAckPacket(retain_available=False), PLAIN, "retain not supported (0x9A)"),
         (ConnAckPacket(wildcard_subscription_available=False), WILD, "wildcard subscriptions not supported (0xA2)"),
+        (ConnAckPacket(max_packet_size=17), PLAIN, "packet too large (0x95)"),
         (ConnAckPacket(shared_subscription_available=False), SHARED, "shared subscriptions not supported (0x9E)"),
     ],
 )
@@ -82,7 +88,10 @@ def test_everything_lacking_is_named_at_once() -> None:
 
 def test_what_the_filters_do_not_need_is_not_missed() -> None:
     connack = ConnAckPacket(
-        max_qos=QoS.AT_LEAST_ONCE, wildcard_subscription_available=False, shared_subscription_available=False
+        max_packet_size=18,
+        max_qos=QoS.AT_LEAST_ONCE,
+        wildcard_subscription_available=False,
+        shared_subscription_available=False,
     )
     assert lack(connack, PLAIN) is None
 

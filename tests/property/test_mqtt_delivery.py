@@ -1,0 +1,202 @@
+"""Connections break at any moment, the broker keeps the session or loses it: outputs and receipts come out right.
+
+The broker here is a few rules of MQTT 5: what one connection may still owe, which packet ids are in use, what DUP says.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+import mqtt5
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from mqtt5 import ConnAckPacket, ConnectPacket, PingRespPacket, PubAckPacket, PublishPacket, QoS, SubAckPacket
+
+from bridge.adapters.mqtt.connection import Confirmed, Connection, Ended, Received, Settled
+from bridge.adapters.mqtt.handshake import SUBSCRIBE_PACKET_ID
+from bridge.adapters.mqtt.outbox import Outbox
+from bridge.domain.values import Output, Receipt
+
+SUBACK = SubAckPacket(SUBSCRIBE_PACKET_ID, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE]).write()
+CODES = [
+    mqtt5.PubAckReasonCode.SUCCESS,
+    mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS,
+    mqtt5.PubAckReasonCode.QUOTA_EXCEEDED,
+]
+
+
+class Delivery(RuleBasedStateMachine):
+    """One outbox over many connections, and the broker at the other end of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outbox = Outbox()
+        self.connections = 0
+        self.added: list[bytes] = []  # payloads in the order in which they were added
+        self.batches: list[list[bytes]] = []
+        self.settled: dict[int, list[int]] = {}
+        self.codes: dict[bytes, int] = {}  # payload -> the code with which the broker acknowledged it
+        self.heard: list[bytes] = []  # payloads in the order in which the broker first heard them
+
+    @initialize()
+    def begin(self) -> None:
+        self.connect(is_kept=False, quota=5)
+
+    # The connection.
+
+    @rule(is_kept=st.booleans(), quota=st.integers(1, 6))
+    def connect(self, is_kept: bool, quota: int) -> None:
+        """The connection breaks, and another one begins."""
+        self.is_kept = is_kept
+        self.quota = quota
+        self.connections += 1
+        self.owed: dict[int, bytes] = {}  # packet id -> payload that the broker has not acknowledged
+        self.sent: list[int] = []  # places of the payloads that came, in `added`
+        self.delivered: deque[Receipt] = deque()  # what the bridge has not acknowledged
+        self.unfinished: list[Receipt] = []  # what the line is not done with
+        self.acknowledged = 0  # as the broker has seen
+        self.pings: deque[int] = deque()  # what it had seen when each PINGREQ came
+        self.connection = Connection(self.connections, ConnectPacket("b"), [mqtt5.TopicFilter("#")], self.outbox)
+        self.write()
+        self.read(ConnAckPacket(session_present=is_kept, receive_max=quota).write() + SUBACK)
+        self.write()
+
+    def read(self, data: bytes) -> None:
+        for event in self.connection.receive(data):
+            assert not isinstance(event, Ended), event
+            if isinstance(event, Received):
+                receipts = [receipt for _, receipt in event.publishes if receipt is not None]
+                self.delivered += receipts
+                self.unfinished += receipts
+            elif isinstance(event, Settled):
+                for batch in event.batches:
+                    batch.settled(batch.codes)
+            elif isinstance(event, Confirmed):
+                assert event.acknowledged == self.pings.popleft()
+
+    def write(self) -> None:
+        packets: list[bytes] = []
+        for batch in self.connection.take(packets):
+            batch.settled(batch.codes)
+        for data in packets:
+            packet, size = mqtt5.read(memoryview(data))
+            assert size == len(data)
+            if isinstance(packet, PublishPacket):
+                self.hear(packet)
+            elif isinstance(packet, PubAckPacket | mqtt5.PubRecPacket):
+                receipt = self.delivered.popleft()
+                assert receipt.packet_id == packet.packet_id
+                assert receipt.done
+                self.acknowledged += 1
+            elif isinstance(packet, mqtt5.PingReqPacket):
+                self.pings.append(self.acknowledged)
+
+    def hear(self, packet: PublishPacket) -> None:
+        self.sent.append(self.added.index(packet.payload))
+        is_copy = packet.payload in self.heard
+        assert packet.duplicate == (is_copy and self.is_kept)
+        assert (("redelivered", "1") in packet.user_properties) == is_copy
+        if not is_copy:
+            self.heard.append(packet.payload)
+        if packet.packet_id is None:
+            assert not is_copy
+            self.codes[packet.payload] = 0
+        else:
+            assert packet.packet_id not in self.owed
+            self.owed[packet.packet_id] = packet.payload
+
+    # Outputs.
+
+    @rule(levels=st.lists(st.sampled_from([0, 1, 1]), max_size=8))
+    def publish(self, levels: list[int]) -> None:
+        number = len(self.batches)
+        payloads = [b"%d.%d" % (number, index) for index in range(len(levels))]
+        self.batches.append(payloads)
+        self.added += payloads
+        outputs = [Output("t", payload, qos) for payload, qos in zip(payloads, levels, strict=True)]
+        self.outbox.add(outputs, self.settle(number))
+
+    def settle(self, number: int) -> Callable[[list[int]], None]:
+        def settled(codes: list[int]) -> None:
+            assert number not in self.settled
+            self.settled[number] = list(codes)
+
+        return settled
+
+    @rule()
+    def flush(self) -> None:
+        self.write()
+
+    @precondition(lambda self: self.owed)
+    @rule(data=st.data(), code=st.sampled_from(CODES))
+    def acknowledge_output(self, data: st.DataObject, code: mqtt5.PubAckReasonCode) -> None:
+        packet_id = data.draw(st.sampled_from(sorted(self.owed)))
+        self.codes[self.owed.pop(packet_id)] = int(code)
+        self.read(PubAckPacket(packet_id, reason_code=code).write())
+
+    # Inputs.
+
+    @rule(count=st.integers(1, 4), qos=st.sampled_from([QoS.AT_LEAST_ONCE, QoS.EXACTLY_ONCE]))
+    def deliver(self, count: int, qos: QoS) -> None:
+        taken = {receipt.packet_id for receipt in self.delivered}
+        free = [packet_id for packet_id in range(1, 400) if packet_id not in taken][:count]
+        self.read(b"".join(PublishPacket("t", b"x", qos=qos, packet_id=packet_id).write() for packet_id in free))
+
+    @precondition(lambda self: self.unfinished)
+    @rule(data=st.data())
+    def finish_input(self, data: st.DataObject) -> None:
+        self.unfinished.pop(data.draw(st.integers(0, len(self.unfinished) - 1))).done = True
+
+    @rule()
+    def ping(self) -> None:
+        self.connection.ping()
+        self.write()
+
+    @precondition(lambda self: self.pings)
+    @rule()
+    def answer_ping(self) -> None:
+        self.read(PingRespPacket().write())
+
+    # What always holds.
+
+    @invariant()
+    def no_more_than_the_broker_allows(self) -> None:
+        if self.connections:
+            assert len(self.owed) <= self.quota
+
+    @invariant()
+    def order_holds_over_all_connections_and_within_each(self) -> None:
+        assert self.heard == self.added[: len(self.heard)]
+        if self.connections:
+            assert self.sent == sorted(set(self.sent))
+
+    @invariant()
+    def settled_is_what_is_acknowledged(self) -> None:
+        for number, codes in self.settled.items():
+            assert codes == [self.codes[payload] for payload in self.batches[number]]
+
+    def teardown(self) -> None:
+        """In the end everything is settled: nothing is lost on the way."""
+        if not self.connections:
+            return
+        for _ in range(len(self.added) + 2):
+            self.write()
+            for packet_id in list(self.owed):
+                self.codes[self.owed.pop(packet_id)] = 0
+                self.read(PubAckPacket(packet_id).write())
+        assert self.heard == self.added
+        assert len(self.settled) == len(self.batches)
+        self.settled_is_what_is_acknowledged()
+
+
+Delivery.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+
+
+@pytest.mark.usefixtures("few_ids")
+class TestDelivery(Delivery.TestCase):  # type: ignore[misc, name-defined]  # made by Hypothesis
+    """With eight packet ids in all, so that they come round."""
+
+    @pytest.fixture
+    def few_ids(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("bridge.adapters.mqtt.outbox.HIGHEST_PACKET_ID", 8)
