@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bridge.acl import access_rules
 from bridge.config import documented_defaults, effective, load_settings, load_with_sources, rooms
 from bridge.errors import BridgeError, ConfigError
 from bridge.logs import configure_logging
@@ -115,6 +116,18 @@ def show_config(
     typer.echo(
         documented_defaults() if defaults else effective(*load_with_sources(config, secrets, os.environ)), nl=False
     )
+
+
+@app.command()
+def acl(
+    config: ConfigOption = None,
+    secrets: SecretsOption = None,
+    organization: Annotated[
+        str | None, typer.Option(help="Tenant whose listener the rules are for, where the prefix holds {organization}.")
+    ] = None,
+) -> None:
+    """Print Mosquitto's access rules (acl_file) for the configuration in force."""
+    typer.echo(access_rules(load_settings(config, secrets, os.environ), organization), nl=False)
 
 
 def _print_version(wanted: bool) -> None:

@@ -51,7 +51,7 @@ def _levels(text: str) -> list[str]:
     return levels
 
 
-def _meet(one: str, other: str) -> bool:
+def meet(one: str, other: str) -> bool:
     """Tell whether a topic may fit both templates; one that ends with a slash is fit by all that lies under it."""
     for level, other_level in zip_longest(one.split("/"), other.split("/")):
         if level is None or other_level is None:
@@ -276,7 +276,7 @@ class Topics(_Section):
     def _are_told_apart(self) -> Self:
         templates = self.model_dump().items()
         for (one, first), (other, second) in combinations(templates, 2):
-            if _meet(first, second):
+            if meet(first, second):
                 raise ValueError(f"{one} and {other} match the same topics; make one level of them differ")
         return self
 

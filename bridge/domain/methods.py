@@ -32,7 +32,7 @@ from bridge.domain.commands import (
     WatchEndpoint,
 )
 from bridge.domain.endpoints import check_watch
-from bridge.domain.ids import is_endpoint_id, is_id, is_organization, new_endpoint_id, sent_key
+from bridge.domain.ids import MAXIMUM_ID_LENGTH, is_endpoint_id, is_id, is_organization, new_endpoint_id, sent_key
 from bridge.domain.masks import compile_masks
 from bridge.domain.rules import Rules
 from bridge.domain.sending import digest, read_event
@@ -210,9 +210,14 @@ def _register(params: _Register, call: Call) -> Command:
         raise _invalid(f"keepAliveSeconds is missing: send an integer {low}..{high}")
     if not low <= seconds <= high:
         raise _invalid(f"keepAliveSeconds is {seconds}: send an integer {low}..{high}")
-    endpoint = params.user_endpoint_id
+    endpoint, made = params.user_endpoint_id, new_endpoint_id(subject, call.random)
+    if rules.bound_ids and made == call.random:
+        raise _invalid(
+            f"userId can have no endpoint here: ids are <userId>~<random> (endpoints.id_policy = bound), so that the "
+            f"broker's rules carry them; use at most {MAXIMUM_ID_LENGTH - 1 - len(made)} of A-Z a-z 0-9 . _ - @"
+        )
     if endpoint is None:
-        endpoint = new_endpoint_id(subject, call.random)
+        endpoint = made
     elif rules.bound_ids and (endpoint.count("~") != 1 or endpoint.partition("~")[0] != subject):
         raise _invalid(f"userEndpointId must be {subject}~<text without ~> here (endpoints.id_policy = bound)")
     else:

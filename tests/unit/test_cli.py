@@ -87,6 +87,18 @@ def test_show_config_prints_the_documented_defaults(
     assert capsys.readouterr().out == documented_defaults()
 
 
+def test_acl_prints_the_rules_in_force_or_says_what_to_choose(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(monkeypatch, "acl", "--config", str(ROOT / "config" / "bridge.production.toml")) == 0
+    assert capsys.readouterr().out == (ROOT / "mosquitto" / "acl").read_text()
+    assert called(monkeypatch, "acl", "--config", str(ROOT / "config" / "bridge.tenants.toml")) == 2
+    assert "--organization NAME" in capsys.readouterr().err
+    assert called(monkeypatch, "acl") == 2
+    out, err = capsys.readouterr()
+    assert (out, 'choose endpoints.id_policy = "bound"' in err) == ("", True)
+
+
 def test_help_shows_examples_and_version_the_version(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

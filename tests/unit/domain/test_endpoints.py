@@ -127,7 +127,17 @@ def test_bound_ids_are_demanded_of_those_supplied(endpoint: str) -> None:
     params = {"userId": "ann", "keepAliveSeconds": 60}
     assert code(world, "register_endpoint", {**params, "userEndpointId": endpoint}) == "invalid_params"
     assert world.call("register_endpoint", {**params, "userEndpointId": "ann~tab"}) == {"id": "ann~tab"}
-    assert world.call("register_endpoint", {**params, "userId": "a~b"}) == {"id": "random3"}
+
+
+@pytest.mark.parametrize("user", ["a~b", "a b", "é", "ann%", "a" * 121])
+def test_a_user_whom_the_brokers_rules_cannot_carry_gets_no_endpoint(user: str) -> None:
+    world = World(Rules(bound_ids=True))
+    for given in ({}, {"userEndpointId": f"{user}~tab"}):
+        with pytest.raises(RpcError) as caught:
+            world.call("register_endpoint", {"userId": user, "keepAliveSeconds": 60, **given})
+        assert caught.value.code == "invalid_params"
+        assert "userId can have no endpoint here" in str(caught.value)
+    assert world.call("register_endpoint", {"userId": "a" * 120, "keepAliveSeconds": 60})["id"].startswith("aaa")
 
 
 def test_at_most_256_endpoints() -> None:
