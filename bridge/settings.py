@@ -229,10 +229,17 @@ class Topics(_Section):
     session: str = Field("sessions/{session}", description="In: join, leave, stop and reply of a session.")
     media: str = Field(
         "sessions/{session}/participants/{participant}/status",
-        description="In: media status of a participant of a session.",
+        description="In: what a participant of a session reports of itself: media, devices, hand, room, roles.",
     )
     client_media: str = Field(
-        "clients/{user}/sessions/{session}/status", description="In: media status of a user in a session."
+        "clients/{user}/sessions/{session}/status", description="In: the same of a user, by itself; not its roles."
+    )
+    permissions: str = Field(
+        "sessions/{session}/permissions", description="In: mute notifications and commands of a session."
+    )
+    participant_permissions: str = Field(
+        "sessions/{session}/permissions/{participant}",
+        description="In: the same, addressed to one participant.",
     )
     keepalive: str = Field("users/endpoints/{endpoint}/keepalive", description="In: keepalive of an endpoint.")
     rpc: str = Field("rpc/{method}", description="In: RPC requests of services.")

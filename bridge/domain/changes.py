@@ -6,7 +6,8 @@ Everything here is derived from the records, so no index can say anything else t
 from bridge.domain.endpoints import timing
 from bridge.domain.ids import endpoint_member, parse_key, parse_part_key, parties_index
 from bridge.domain.parties import party_end
-from bridge.domain.records import EMPTY, Party, Record, Session, Subject, Views
+from bridge.domain.permissions import permissions_end
+from bridge.domain.records import EMPTY, Party, Permissions, Record, Session, Subject, Views
 from bridge.domain.rules import Rules
 from bridge.domain.schema import encode_record
 from bridge.domain.seats import member_of, seat_of
@@ -110,4 +111,6 @@ def due_ms(record: Record, rules: Rules, resumed_ms: int) -> int | None:
             return record.forget_ms
     if isinstance(record, Views):
         return record.check_ms
+    if isinstance(record, Permissions):
+        return permissions_end(record, rules, resumed_ms)
     return None

@@ -102,13 +102,82 @@ class Counters(msgspec.Struct, frozen=True):
     claimed: str | None = None
 
 
-class ReportMedia(msgspec.Struct, frozen=True):
-    """A participant of a session reports its media. ``kind``: it must be a member of that kind, None for any."""
+class ReportParticipant(msgspec.Struct, frozen=True):
+    """A participant of a session reports of itself; what it says nothing of is None.
+
+    Attributes:
+        counters: its media.
+        roles: its roles, the first of which counts.
+        room: the room of the call that it is in, ``""`` for the main one.
+        devices: medium -> whether its device is on; those not named stay as they are.
+        hand: whether its hand is raised.
+        kind: it must be a member of that kind, None for any.
+    """
 
     session: str
     participant: str
-    counters: Counters
+    counters: Counters | None = None
+    roles: tuple[str, ...] | None = None
+    room: str | None = None
+    devices: dict[str, bool] | None = None
+    hand: bool | None = None
     kind: Kind | None = None
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Somebody in a call, as mute notifications name them: the participant, and the number of its device."""
+
+    id: str
+    device: int | None = None
+
+
+class ReportMute(msgspec.Struct, frozen=True):
+    """An upstream system announces a mute, or a grant.
+
+    Attributes:
+        addressed: whom its topic addresses, None for the plain one.
+        target: ``userId``; ``admin`` is its author, None for the system itself.
+        mute_all: the field ``muteAll``, ``is_update`` ``stateUpdated``, ``keeps_devices`` ``unmute``.
+        states: medium -> mute state, of the media that changed.
+        grants: the one-time grants that are left, ``unmuteOptions``; ``requested`` is ``requestedMedia``.
+        room: the room of the call, ``""`` for the main one.
+    """
+
+    session: str
+    addressed: Person | None
+    target: Person | None
+    admin: Person | None
+    mute_all: bool
+    is_update: bool
+    keeps_devices: bool
+    states: dict[str, str]
+    grants: tuple[str, ...]
+    requested: tuple[str, ...]
+    room: str
+
+
+class MuteParticipant(msgspec.Struct, frozen=True):
+    """An admin mutes, unmutes or asks for the attention of a participant, or of everybody (``target`` None).
+
+    ``is_call``: by RPC.
+    """
+
+    session: str
+    target: Person | None
+    admin: Person | None
+    states: dict[str, str]
+    requested: tuple[str, ...]
+    room: str
+    is_call: bool = False
+    caller: Caller = SERVICE
+
+
+class PermissionsOf(msgspec.Struct, frozen=True):
+    """Ask what a participant may do, or what all participants may."""
+
+    session: str
+    participant: str | None = None
+    caller: Caller = SERVICE
 
 
 class MediaStateOf(msgspec.Struct, frozen=True):
@@ -307,10 +376,13 @@ Command = (
     | LeaveSession
     | StopSession
     | ReplySession
-    | ReportMedia
+    | ReportParticipant
     | MediaStateOf
     | RoomEvent
     | RejectRoomEvent
+    | ReportMute
+    | MuteParticipant
+    | PermissionsOf
     | RegisterEndpoint
     | KeepEndpoint
     | UnregisterEndpoint

@@ -26,13 +26,17 @@ from bridge.domain.ids import (
     parse_subject_key,
     part_key,
     party_key,
+    permissions_key,
     room_key,
     session_key,
     subject_key,
     views_key,
 )
-from bridge.domain.media import check_views, media_state_of, report_media
+from bridge.domain.media import check_views, media_state_of, report_counters
+from bridge.domain.membership import renew_session, require_participant
+from bridge.domain.mutes import mute_participant, report_mute
 from bridge.domain.parties import end_parties, expire_party
+from bridge.domain.permissions import expire_permissions, mutes_key, permissions_of, report_settings
 from bridge.domain.rooms import reject_room_event, room_event, room_parties
 from bridge.domain.seats import seats_page
 from bridge.domain.sending import send_event
@@ -74,6 +78,16 @@ def _report_presence(command: c.ReportPresence, state: State) -> Decision:
     return Decision([*decision.emissions, *lost])
 
 
+def _report(command: c.ReportParticipant, state: State) -> Decision:
+    session, participant = command.session, command.participant
+    require_participant(state, session, participant, "participant in the topic", "not_allowed", command.kind)
+    renew_session(state, session)
+    emissions = []
+    if command.counters is not None:
+        emissions += report_counters(state, session, participant, command.counters)
+    return Decision(emissions + report_settings(command, state))
+
+
 def _expire(command: c.Expire, state: State) -> Decision:
     state.touch(command.key)
     noun, record_id = parse_key(command.key)
@@ -83,6 +97,9 @@ def _expire(command: c.Expire, state: State) -> Decision:
         return Decision(check_views(state, record_id, command.clock_ms))
     if noun == "party":
         return Decision(expire_party(state, command.key, command.clock_ms))
+    if noun == "permissions":
+        expire_permissions(state, record_id, command.clock_ms)
+        return NOTHING
     if noun not in KINDS:
         return NOTHING
     ref = parse_subject_key(command.key)
@@ -113,8 +130,11 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.LeaveSession: leave_session,
     c.StopSession: stop_session,
     c.ReplySession: reply_session,
-    c.ReportMedia: report_media,
+    c.ReportParticipant: _report,
     c.MediaStateOf: media_state_of,
+    c.ReportMute: report_mute,
+    c.MuteParticipant: mute_participant,
+    c.PermissionsOf: permissions_of,
     c.RegisterEndpoint: register_endpoint,
     c.KeepEndpoint: keep_endpoint,
     c.UnregisterEndpoint: unregister_endpoint,
@@ -143,13 +163,32 @@ def _subject_and_watchers(command: c.ReportPresence | c.ReportStatus) -> tuple[s
 
 
 def _members_of_session(command: c.JoinSession | c.LeaveSession | c.ReplySession) -> tuple[str, ...]:
-    members = (subject_key(*member) for member in command.members)
-    return (session_key(command.session), views_key(command.session), WATCHERS_KEY, *members)
+    return (*_shared(command), WATCHERS_KEY, *(subject_key(*member) for member in command.members))
 
 
-def _media(command: c.ReportMedia) -> tuple[str, ...]:
+def _shared(command: c.JoinSession | c.LeaveSession | c.ReplySession | c.StopSession) -> tuple[str, ...]:
     session = command.session
-    return (session_key(session), views_key(session), part_key("media", session, command.participant))
+    return (session_key(session), views_key(session), permissions_key(session))
+
+
+def _reported(command: c.ReportParticipant) -> tuple[str, ...]:
+    session, participant = command.session, command.participant
+    media = (views_key(session), part_key("media", session, participant))
+    settings = (permissions_key(session), mutes_key(session, participant))
+    has_settings = (command.roles, command.room, command.devices, command.hand) != (None, None, None, None)
+    return (session_key(session), *(media if command.counters else ()), *(settings if has_settings else ()))
+
+
+def _muted(command: c.ReportMute | c.MuteParticipant) -> tuple[str, ...]:
+    session = command.session
+    people = [command.target, command.addressed if isinstance(command, c.ReportMute) else None]
+    own = (mutes_key(session, person.id) for person in people if person is not None)
+    return (session_key(session), permissions_key(session), *own)
+
+
+def _permissions_asked(command: c.PermissionsOf) -> tuple[str, ...]:
+    asked = () if command.participant is None else (mutes_key(command.session, command.participant),)
+    return (session_key(command.session), permissions_key(command.session), *asked)
 
 
 def _media_asked(command: c.MediaStateOf) -> tuple[str, ...]:
@@ -178,8 +217,11 @@ _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.JoinSession: _members_of_session,
     c.LeaveSession: _members_of_session,
     c.ReplySession: _members_of_session,
-    c.StopSession: lambda command: (session_key(command.session), views_key(command.session), WATCHERS_KEY),
-    c.ReportMedia: _media,
+    c.StopSession: lambda command: (*_shared(command), WATCHERS_KEY),
+    c.ReportParticipant: _reported,
+    c.ReportMute: _muted,
+    c.MuteParticipant: _muted,
+    c.PermissionsOf: _permissions_asked,
     c.MediaStateOf: _media_asked,
     c.RegisterEndpoint: lambda command: (subject_key(command.kind, command.subject),),
     c.SendEvent: _user_and_sent,
@@ -221,7 +263,7 @@ _PAGES: dict[type[c.Command], Callable[[Any], tuple[Page, ...]]] = {
 QUESTIONS = frozenset(
     (
         *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.MediaStateOf, c.RoomParties),
-        *(c.ReadAudit, c.Explain),
+        *(c.PermissionsOf, c.ReadAudit, c.Explain),
     )
 )
 

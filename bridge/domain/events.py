@@ -158,6 +158,50 @@ class MediaSessionInvalidEvent(Event, frozen=True):
     loopback_metadata: object
 
 
+class Effective(msgspec.Struct, frozen=True):
+    """What a participant may do with one medium: the stricter of the states for it, a one-time grant, the result."""
+
+    state: str
+    once: bool
+    unlocked: bool
+
+
+class CallPermissionsChangedEvent(Event, frozen=True):
+    """What a participant of a session may do, medium by medium, and what of it changed.
+
+    Attributes:
+        kind: ``global`` to each member, ``personal`` or ``once`` to the participant, ``participant`` to the admins.
+        previous: what it might do before, of the media in ``changed``.
+        devices_off: media in ``changed`` whose devices must go off where they are on.
+        device_idx: the participant's device that a notification named; ``admin_device_idx`` the author's.
+    """
+
+    session_id: str
+    kind: str
+    participant_id: str
+    media: dict[str, Effective]
+    previous: dict[str, Effective]
+    changed: tuple[str, ...]
+    cause: str
+    admin_id: str | None
+    devices_off: tuple[str, ...]
+    device_idx: int | msgspec.UnsetType = msgspec.UNSET
+    admin_device_idx: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class MediaAttentionRequestedEvent(Event, frozen=True):
+    """A participant is asked to turn media on, alone or as one of all; its raised hand was lowered by that."""
+
+    session_id: str
+    participant_id: str
+    requested_media: tuple[str, ...]
+    mute_all: bool
+    admin_id: str | None
+    hand_lowered: bool
+    device_idx: int | msgspec.UnsetType = msgspec.UNSET
+    admin_device_idx: int | msgspec.UnsetType = msgspec.UNSET
+
+
 PRESENCE_CHANGED: dict[Kind, type[PresenceChanged]] = {
     "user": UserPresenceChangedEvent,
     "participant": ParticipantPresenceChangedEvent,

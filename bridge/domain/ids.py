@@ -101,6 +101,11 @@ def session_key(session: str) -> str:
     return "session:" + session.translate(_KEY_ESCAPES)
 
 
+def permissions_key(session: str) -> str:
+    """Return the key of what a session's participants have in common of their permissions, ``permissions:s1``."""
+    return "permissions:" + session.translate(_KEY_ESCAPES)
+
+
 def sent_key(key: str) -> str:
     """Return the key of what is kept of a send; ``key`` is a hash."""
     return "sent:" + key

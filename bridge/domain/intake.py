@@ -15,6 +15,7 @@ from bridge.domain.ids import require_id
 from bridge.domain.inputs import Input
 from bridge.domain.media_codec import decode_client_media, decode_media
 from bridge.domain.methods import RPC_CODES, Call, decode_call
+from bridge.domain.permission_codec import decode_permissions
 from bridge.domain.room_codec import decode_client_room, decode_room
 from bridge.domain.rules import Rules
 from bridge.domain.session_codec import decode_session
@@ -61,6 +62,8 @@ _CODECS: dict[str, _Codec] = {
     "session": decode_session,
     "media": decode_media,
     "client_media": decode_client_media,
+    "permissions": decode_permissions,
+    "participant_permissions": decode_permissions,
     "keepalive": decode_keepalive,
 }
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from bridge.domain.commands import Counters, MediaStateOf, ReportMedia
-from bridge.domain.decisions import NOTHING, Decision
+from bridge.domain.commands import Counters, MediaStateOf
+from bridge.domain.decisions import Decision
 from bridge.domain.events import MediaStateChangedEvent
 from bridge.domain.ids import part_key, views_key
 from bridge.domain.media_table import (
@@ -24,7 +24,7 @@ from bridge.domain.media_table import (
     STREAMS_WHILE_ALONE,
     media_state,
 )
-from bridge.domain.membership import participants, renew_session, require_participant
+from bridge.domain.membership import participants, require_participant
 from bridge.domain.records import Media, Views
 from bridge.domain.routing import Emission
 from bridge.domain.state import State
@@ -39,16 +39,13 @@ _NO_MEDIA = Media()
 _OWN_ANOMALIES = frozenset((COUNTER_BELOW_ZERO, STREAMS_WHILE_ALONE, CLAIM_DIFFERS))
 
 
-def report_media(command: ReportMedia, state: State) -> Decision:
-    """Take a participant's counters; told to the session where that changes anything."""
-    session, participant = command.session, command.participant
-    require_participant(state, session, participant, "participant in the topic", "not_allowed", command.kind)
-    renew_session(state, session)
+def report_counters(state: State, session: str, participant: str, counters: Counters) -> list[Emission]:
+    """Take what a participant counts; told to the session where that changes anything."""
     before = state.media(session, participant)
     is_first = before == _NO_MEDIA
-    after = _reported(before, command.counters)
+    after = _reported(before, counters)
     if after == replace(before, anomalies=_codes(_OWN_ANOMALIES.intersection(before.anomalies))):
-        return NOTHING
+        return []
     if not is_first and not _is_possible(before, after):
         after = replace(after, anomalies=_codes((*after.anomalies, IMPOSSIBLE_STEP)))
     was = None if is_first else before.connections
@@ -57,7 +54,7 @@ def report_media(command: ReportMedia, state: State) -> Decision:
         _count(state, session, participant, was, now)
     if participant in state.views(session).odd:
         after = replace(after, anomalies=_codes((*after.anomalies, PEERS_DISAGREE)))
-    return Decision([_save(state, session, participant, after)])
+    return [_save(state, session, participant, after)]
 
 
 def _reported(before: Media, counters: Counters) -> Media:

@@ -16,13 +16,15 @@ from bridge.errors import Refusal
 _RENEW_AFTER = 8
 
 
-def participants(state: State, session: str) -> dict[str, tuple[Ref, ...]]:
-    """Return a session's participants: id -> the members of that id, oldest first."""
-    found: dict[str, tuple[Ref, ...]] = {}
-    for key in state.session(session).members:
-        member = parse_subject_key(key)
-        found[member.id] = (*found.get(member.id, ()), member)
-    return found
+def participants(state: State, session: str) -> list[str]:
+    """Return a session's participants, oldest first."""
+    return list(dict.fromkeys(parse_subject_key(key).id for key in state.session(session).members))
+
+
+def members_named(state: State, session: str, participant: str) -> tuple[Ref, ...]:
+    """Return the members that are this participant; none where it is not in the session."""
+    members = state.session(session).members
+    return tuple(Ref(kind, participant) for kind in KINDS if subject_key(kind, participant) in members)
 
 
 def require_participant(
@@ -33,8 +35,7 @@ def require_participant(
     Raises:
         Refusal: with ``code``, naming ``field``.
     """
-    members = state.session(session).members
-    if not any(subject_key(each, participant) in members for each in KINDS if kind in (None, each)):
+    if not any(kind in (None, member.kind) for member in members_named(state, session, participant)):
         raise Refusal(code, f"{field} is not in the session: let it join first")
 
 

@@ -21,6 +21,7 @@ from bridge.domain.commands import (
     ListEndpoints,
     ListSubjects,
     MediaStateOf,
+    PermissionsOf,
     ReadAudit,
     RegisterEndpoint,
     RoomParties,
@@ -34,6 +35,7 @@ from bridge.domain.commands import (
 from bridge.domain.endpoints import check_watch
 from bridge.domain.ids import MAXIMUM_ID_LENGTH, is_endpoint_id, is_id, is_organization, new_endpoint_id, sent_key
 from bridge.domain.masks import compile_masks
+from bridge.domain.permission_codec import read_command, read_person
 from bridge.domain.rules import Rules
 from bridge.domain.sending import digest, read_event
 from bridge.domain.subjects import MAXIMUM_ANSWER
@@ -85,6 +87,16 @@ class _Participant(_Session):
 
 class _Room(_Params):
     room: str
+
+
+class _Mute(_Params):
+    session: str
+    participant: Any = None
+    mute_all: bool = False
+    mute_states: Any = None
+    requested_media: Any = None
+    admin_id: Any = None
+    room_id: Any = None
 
 
 class _Register(_Params):
@@ -260,6 +272,17 @@ def _events(params: _Events, _: Call) -> Command:
     return ReadAudit(params.since, AuditFilter(wanted.user_id, wanted.type, wanted.room, wanted.session), limit)
 
 
+def _mute(params: _Mute, call: Call) -> Command:
+    fields = {field.encode_name: getattr(params, field.name) for field in msgspec.structs.fields(params)}
+    user, admin = call.caller.user, read_person(fields, "adminId")
+    if user is not None:
+        if admin is not None and admin.id != user:
+            raise Refusal("forbidden", "adminId is another user's: leave it out")
+        fields["adminId"] = user
+    session, target = _id(params.session, "session"), read_person(fields, "participant")
+    return read_command(session, target, fields, params.mute_all, is_call=True, caller=call.caller)
+
+
 METHODS: dict[str, Method] = {
     **{f"{what}_{kind}s": _listing(what, kind) for what in ("online", "busy", "status") for kind in KINDS},
     "update_device_status": Method(_DeviceStatus, _update_device_status),
@@ -272,6 +295,12 @@ METHODS: dict[str, Method] = {
         users=True,
     ),
     "room_parties": Method(_Room, lambda p, _: RoomParties(_id(p.room, "room"))),
+    "call_permissions": Method(
+        _Participant,
+        lambda p, call: PermissionsOf(_id(p.session, "session"), _participant(p.participant), call.caller),
+        users=True,
+    ),
+    "mute_participant": Method(_Mute, _mute, users=True),
     "register_endpoint": Method(_Register, _register, users=True),
     "keepalive_endpoint": Method(
         _Endpoint, lambda p, call: KeepEndpoint(_endpoint_id(p.user_endpoint_id), True, call.caller), users=True
@@ -297,6 +326,7 @@ RPC_CODES = frozenset(
         *("invalid_params", "unknown_method", "forbidden", "not_found", "conflict"),
         *("too_many", "too_large", "quota_exceeded", "corrupt_record", "invalid_event", "invalid_mask"),
         "unavailable",
+        "mixed_mute_states",
     }
 )
 

@@ -99,6 +99,42 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     pending: Pending | None = None
 
 
+class Permissions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the participants of a session have in common of their permissions.
+
+    Attributes:
+        call: room of the call (``""`` the main one) -> medium -> mute state; a medium that is not there is not muted.
+        roles: participant -> ``CREATOR`` or ``ADMIN``.
+        absent: who left and has own states or grants, for its return; in the order of leaving.
+        empty_ms: registry clock since which nobody is in the session; None: somebody is.
+        has_mutes: some participant has a record of its own.
+    """
+
+    call: dict[str, dict[str, str]] = {}
+    roles: dict[str, str] = {}
+    absent: tuple[str, ...] = ()
+    empty_ms: int | None = None
+    has_mutes: bool = False
+
+
+class Mutes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one participant of a session has of its own.
+
+    Attributes:
+        own: medium -> its mute state.
+        once: media that it may turn on once.
+        on: media whose devices are on, as far as is known.
+        hand: its hand is raised.
+        room: the room of the call that it is in; ``""`` the main one.
+    """
+
+    own: dict[str, str] = {}
+    once: tuple[str, ...] = ()
+    on: tuple[str, ...] = ()
+    hand: bool = False
+    room: str = ""
+
+
 class Sent(msgspec.Struct, gc=False):
     """A send under a key, so that a repetition is answered as the first was. Without version; it expires by itself.
 
@@ -225,7 +261,7 @@ class Views(msgspec.Struct, frozen=True, omit_defaults=True):
     check_ms: int | None = None
 
 
-Record = Subject | Session | Party | Room | Watchers | Media | Views
+Record = Subject | Session | Party | Room | Watchers | Media | Views | Permissions | Mutes
 
 EMPTY_SUBJECT = Subject()
 EMPTY: dict[str, Record] = {
@@ -237,6 +273,8 @@ EMPTY: dict[str, Record] = {
     "views": Views(),
     "party": Party(),
     "room": Room(),
+    "permissions": Permissions(),
+    "mutes": Mutes(),
     "watchers": Watchers(),
 }
 """Noun of a record key -> the record of which nothing is known."""

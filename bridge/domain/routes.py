@@ -48,6 +48,8 @@ class Audiences(NamedTuple):
 REMINDER = "UserEndpointKeepAliveReminderEvent"
 _SUBJECT = Audiences(("self", "watchers", "session", "room"), ("organization",))
 _SESSION = Audiences(("session",), ("organization",))
+# Each of these shows what one participant may do: nobody else is to see it.
+_PRIVATE = Audiences(("session",), ())
 
 
 def _of_endpoint(*default: str) -> Audiences:
@@ -69,6 +71,8 @@ EVENTS: dict[str, Audiences] = {
     "RoomPresenceChangedEvent": Audiences(("room",), ("organization",)),
     "RoomPartiesListedEvent": Audiences(("endpoint",), ()),
     "MediaSessionInvalidEvent": Audiences(("endpoint",), ()),
+    "CallPermissionsChangedEvent": _PRIVATE,
+    "MediaAttentionRequestedEvent": _PRIVATE,
     "UserEndpointRegisteredEvent": _of_endpoint("others"),
     "UserEndpointUnregisteredEvent": _of_endpoint("others", "endpoint"),
     "UserEndpointExpiredEvent": _of_endpoint("others", "endpoint"),

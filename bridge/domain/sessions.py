@@ -21,7 +21,8 @@ from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.events import relayed
 from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
 from bridge.domain.media import media_ended, media_left
-from bridge.domain.membership import participants
+from bridge.domain.membership import members_named
+from bridge.domain.permissions import permissions_ended, permissions_joined, permissions_left
 from bridge.domain.records import NO_STATUS, Pending, Session
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
@@ -75,7 +76,7 @@ def _join(state: State, session_id: str, version: int, joiners: Sequence[Ref], p
         if session_id not in subject.sessions:
             state.save_subject(joiner, replace(subject, sessions={**subject.sessions, session_id: pending.time_ms}))
             emissions += presence_changed(state, joiner, subject, pending.cause, session=session_id)
-    return emissions
+    return emissions + permissions_joined(state, session_id, list(dict.fromkeys(joiner.id for joiner in joiners)))
 
 
 def leave_session(command: LeaveSession, state: State) -> Decision:
@@ -192,11 +193,13 @@ def _release(state: State, session_id: str, leavers: Sequence[Ref], cause: str, 
             state.save_subject(leaver, replace(subject, sessions=sessions))
             emissions += presence_changed(state, leaver, subject, cause, session=session_id)
     ids = dict.fromkeys(leaver.id for leaver in leavers)
+    gone = [each for each in ids if not members_named(state, session_id, each)]
     if cause in _ENDS:
-        media_ended(state, session_id, ids, is_last=is_last)
+        media_ended(state, session_id, gone, is_last=is_last)
+        permissions_ended(state, session_id, gone, is_last=is_last)
         return emissions
-    here = participants(state, session_id)
-    return emissions + media_left(state, session_id, [leaver for leaver in ids if leaver not in here])
+    permissions_left(state, session_id, gone)
+    return emissions + media_left(state, session_id, gone)
 
 
 def _relay(

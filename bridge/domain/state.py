@@ -18,6 +18,7 @@ from bridge.domain.ids import (
     parse_part_key,
     part_key,
     party_key,
+    permissions_key,
     room_key,
     session_key,
     subject_key,
@@ -27,7 +28,9 @@ from bridge.domain.records import (
     EMPTY,
     EMPTY_SUBJECT,
     Media,
+    Mutes,
     Party,
+    Permissions,
     Record,
     Room,
     Sent,
@@ -316,6 +319,16 @@ class State:
     def views(self, session: str) -> Views:
         """Return how far a session's participants agree on the number of connections."""
         record: Views = self._record(views_key(session))
+        return record
+
+    def permissions(self, session: str) -> Permissions:
+        """Return what a session's participants have in common of their permissions."""
+        record: Permissions = self._record(permissions_key(session))
+        return record
+
+    def mutes(self, session: str, participant: str) -> Mutes:
+        """Return what a participant has of its own of them."""
+        record: Mutes = self._record(part_key("mutes", session, participant))
         return record
 
     def require(self, keys: Iterable[str], owners: Iterable[str] = (), pages: Iterable[Page] = ()) -> None:

@@ -43,6 +43,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "session": ("session",),
     "media": ("session", "participant"),
     "client_media": ("user", "session"),
+    "permissions": ("session",),
+    "participant_permissions": ("session", "participant"),
     "keepalive": ("endpoint",),
     "rpc": ("method",),
     "client_rpc": ("user", "method"),

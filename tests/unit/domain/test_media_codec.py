@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.domain.commands import Counters, Ignore, ReportMedia
+from bridge.domain.commands import Counters, Ignore, ReportParticipant
 from bridge.domain.inputs import Input
 from bridge.domain.media_codec import decode_client_media, decode_media
 from bridge.errors import Refusal
@@ -19,23 +19,23 @@ def decoded(payload: object, **rest: Any) -> list[Any]:
 
 
 def test_a_status() -> None:
-    assert decoded(FULL) == [ReportMedia("s1", "ann", Counters((1, 0, 0), "waiting"))]
+    assert decoded(FULL) == [ReportParticipant("s1", "ann", Counters((1, 0, 0), "waiting"))]
     body = json.dumps(FULL).encode()
     assert decode_client_media(("ann", "s1"), Input("", body)) == [
-        ReportMedia("s1", "ann", Counters((1, 0, 0), "waiting"), "user")
+        ReportParticipant("s1", "ann", Counters((1, 0, 0), "waiting"), kind="user")
     ]
 
 
 def test_sessions_is_another_spelling_of_connections() -> None:
     other = {name: value for name, value in FULL.items() if name != "connections"}
-    assert decoded({**other, "sessions": 2}) == [ReportMedia("s1", "ann", Counters((2, 0, 0), "waiting"))]
+    assert decoded({**other, "sessions": 2}) == [ReportParticipant("s1", "ann", Counters((2, 0, 0), "waiting"))]
     assert decoded({**FULL, "sessions": 2}) == decoded(FULL)
 
 
 def test_texts_may_be_any_or_left_out() -> None:
     assert decoded({**FULL, "event": "sdk.exception.1554", "state": "hello world"})[0].counters.claimed == "hello world"
     assert decoded({"connections": 2, "sendStreams": 1, "recvStreams": 0, "more": [1]}) == [
-        ReportMedia("s1", "ann", Counters((2, 1, 0)))
+        ReportParticipant("s1", "ann", Counters((2, 1, 0)))
     ]
 
 
@@ -80,3 +80,56 @@ def test_bad_ids_in_the_topic() -> None:
 def test_a_replay_at_a_subscription_is_no_news() -> None:
     assert decoded(FULL, retained=True) == [Ignore()]
     assert decode_client_media(("ann", "s1"), Input("", b"", retained=True)) == [Ignore()]
+
+
+# What stands beside the media.
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"roles": ["ADMIN"]}, {"roles": ("ADMIN",)}),
+        ({"roles": ["ADMIN", "CREATOR"]}, {"roles": ("CREATOR", "ADMIN")}),
+        ({"roles": []}, {"roles": ()}),
+        ({"roomId": "r1"}, {"room": "r1"}),
+        ({"roomId": None}, {"room": ""}),
+        ({"handRaised": True}, {"hand": True}),
+        (
+            {"mediaSettings": {"isAudioEnabled": True, "isScreenSharingEnabled": False, "isVideoEnabled": None}},
+            {"devices": {"AUDIO": True, "SCREEN_SHARING": False}},
+        ),
+        (
+            {**FULL, "handRaised": False, "roomId": "r1"},
+            {"counters": Counters((1, 0, 0), "waiting"), "hand": False, "room": "r1"},
+        ),
+    ],
+)
+def test_each_alone_or_together(fields: dict[str, Any], told: dict[str, Any]) -> None:
+    assert decoded(fields) == [ReportParticipant("s1", "ann", **told)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"more": 1},
+        {"roles": None, "handRaised": None, "mediaSettings": None},
+        {"roles": ["KING"]},
+        {"roles": "ADMIN"},
+        {"roles": [[]]},
+        {"roomId": 1},
+        {"mediaSettings": []},
+        {"mediaSettings": {"isAudioEnabled": 1}},
+        {"handRaised": "1"},
+    ],
+)
+def test_what_says_nothing_or_nonsense(fields: dict[str, Any]) -> None:
+    with pytest.raises(Refusal) as refused:
+        decoded(fields)
+    assert refused.value.code == "invalid_field"
+
+
+def test_roles_are_not_a_client_s_to_give() -> None:
+    with pytest.raises(Refusal, match="roles") as refused:
+        decode_client_media(("ann", "s1"), Input("", json.dumps({**FULL, "roles": []}).encode()))
+    assert refused.value.code == "not_allowed"
