@@ -1,4 +1,4 @@
-"""The story that the demo plays: Ann on a phone, Bob on a laptop, a lamp, a call, and a tablet that falls silent.
+"""The story that the demo plays: Ann on a phone, Bob on a laptop, a lamp, a call with its room and mutes, a tablet.
 
 All of it goes over real MQTT with an independent client. What must arrive stands in `CHAPTERS`; each chapter acts and
 then waits for exactly that.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from bridge.demo.actor import Actor
+from bridge.demo.words import in_words
 
 PHONE, LAPTOP, TABLET = "ann-phone", "bob-laptop", "ann-tablet"
 BOTH = (PHONE, LAPTOP)  # the device is no "lamp": that one is for the commands to try by hand meanwhile
@@ -21,7 +22,7 @@ KEEPALIVE_EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
 PAUSE_SECONDS = 0.6  # after each chapter, for eyes; less where the time is short
 REST_SECONDS = 4.0
-ROUND_SECONDS = 14.0  # one round with its pauses, with something to spare
+ROUND_SECONDS = 17.0  # one round with its pauses, with something to spare
 BARE_ROUND_SECONDS = 7.0  # without them
 
 Event = Mapping[str, Any]
@@ -104,6 +105,21 @@ class Story:
         """Have the service publish a message of the present session."""
         self.service.tell(f"sessions/{self.session}", {"type": kind, "sessionUuid": self.session, **fields})
 
+    def enter_or_leave(self, category: str, *endpoints: str) -> None:
+        """Have endpoints say that they come to the room of the present session, or go."""
+        for endpoint in endpoints:
+            user = USERS[endpoint]
+            event = {"category": category, "sender": {"_id": user}, "content": {"sessionId": endpoint}}
+            self.endpoints[endpoint].tell(f"clients/{user}/rooms/{self.session}", event)
+
+    def report(self, endpoint: str, **fields: object) -> None:
+        """Have an endpoint's user report of itself in the present session."""
+        self.endpoints[endpoint].tell(f"clients/{USERS[endpoint]}/sessions/{self.session}/status", fields)
+
+    def mute(self, **params: object) -> None:
+        """Have Ann mute, or ask for attention, in the present session."""
+        self.service.ask("mute_participant", session=self.session, adminId="ann", **params)
+
     def _play(self) -> None:
         try:
             while not self._ended.is_set():
@@ -164,40 +180,6 @@ class Story:
             self._heard.notify_all()
 
 
-def in_words(event: Event) -> str:
-    """What an event says."""
-    told = _WORDS.get(event["type"])
-    return told(event) if told else ""
-
-
-def _presence(event: Event) -> str:
-    online = "online" if event["online"] else "offline"
-    return f"{event['uuid']} is {online}{', in a call' if event['busy'] else ''} ({event['cause']})"
-
-
-def _status(event: Event) -> str:
-    return f"{event['uuid']} says {json.dumps(event['status'])}"
-
-
-_WORDS: dict[str, Callable[[Event], str]] = {
-    "UserPresenceChangedEvent": _presence,
-    "DevicePresenceChangedEvent": _presence,
-    "UserStatusChangedEvent": _status,
-    "DeviceStatusChangedEvent": _status,
-    "JoinSessionEvent": lambda event: f"{event['sessionCreatorName']} calls: {event['joinMsg']}",
-    "JoinSessionReplyEvent": lambda event: f"{event['userUuid']} answers {event['joinReply']}",
-    "LeaveSessionEvent": lambda event: f"{', '.join(event['leavingUsers'])} left the call",
-    "StopSessionEvent": lambda _: "the call is over",
-    "UserEndpointRegisteredEvent": lambda event: f"{event['userId']} now has {event['userEndpointId']} too",
-    "UserEndpointUnregisteredEvent": lambda event: f"{event['userEndpointId']} was given up",
-    "UserEndpointKeepAliveReminderEvent": lambda event: f"are you there? ends at {event['expiresAt'][11:23]}",
-    "UserEndpointStateChangedEvent": lambda event: (
-        f"{event['userEndpointId']}: {event['previous']} -> {event['state']}"
-    ),
-    "UserEndpointExpiredEvent": lambda event: f"{event['userEndpointId']} is gone",
-}
-
-
 def clean_up(story: Story) -> None:
     """Begin from nothing: end what a story that was broken off has left in the data folder."""
     for user in ("ann", "bob"):
@@ -232,6 +214,30 @@ def lamp_on(story: Story) -> None:
     )
 
 
+def mute_all(story: Story) -> None:
+    """Ann is the call's admin and mutes everybody for good."""
+    story.service.tell(f"sessions/{story.session}/participants/ann/status", {"roles": ["ADMIN"]})
+    story.mute(muteAll=True, muteStates={"AUDIO": "MUTE_PERMANENT"})
+
+
+def ask_bob(story: Story) -> None:
+    """Bob raises his hand; Ann asks him to speak."""
+    story.report(LAPTOP, handRaised=True)
+    story.mute(participant="bob", requestedMedia=["AUDIO"])
+
+
+def leave_call(story: Story) -> None:
+    """Bob leaves the room and the call."""
+    story.enter_or_leave("party.leaves", LAPTOP)
+    story.tell_session("LeaveSessionEvent", leavingUsers=["bob"])
+
+
+def stop_call(story: Story) -> None:
+    """Ann leaves the room; the call is stopped."""
+    story.enter_or_leave("party.leaves", PHONE)
+    story.tell_session("StopSessionEvent")
+
+
 def lamp_dies(story: Story) -> None:
     """The lamp's connection breaks without a word; the broker publishes its will."""
     assert story.lamp is not None
@@ -245,8 +251,8 @@ def go_offline(story: Story) -> None:
         story.endpoints[endpoint].tell(f"presence/users/{user}", {"type": "USER_DISCONNECTED", "userUuid": user})
 
 
-def _to(endpoints: tuple[str, ...], kind: str, **fields: object) -> tuple[Expected, ...]:
-    return tuple(Expected(endpoint, kind, fields) for endpoint in endpoints)
+def _to(endpoints: tuple[str, ...], event_type: str, /, **fields: object) -> tuple[Expected, ...]:
+    return tuple(Expected(endpoint, event_type, fields) for endpoint in endpoints)
 
 
 CHAPTERS = (
@@ -286,16 +292,50 @@ CHAPTERS = (
         _to((PHONE,), "JoinSessionReplyEvent", userUuid="bob"),
     ),
     Chapter(
-        "Bob leaves the call.",
-        lambda story: story.tell_session("LeaveSessionEvent", leavingUsers=["bob"]),
+        "Both enter the room of the call.",
+        lambda story: story.enter_or_leave("party.online", PHONE, LAPTOP),
         (
+            *_to(BOTH, "RoomPartiesListedEvent"),
+            *_to((PHONE,), "RoomPresenceChangedEvent", cause="joined"),
+        ),
+    ),
+    Chapter(
+        "Ann, the admin, mutes all. It locks Bob's microphone, and not hers.",
+        mute_all,
+        (
+            *_to((PHONE,), "CallPermissionsChangedEvent", kind="global", participantId="ann", devicesOff=[]),
+            *_to((LAPTOP,), "CallPermissionsChangedEvent", kind="global", participantId="bob", devicesOff=["AUDIO"]),
+        ),
+    ),
+    Chapter(
+        "Bob raises his hand. Ann asks him to speak, which lets him do so once.",
+        ask_bob,
+        (
+            *_to((LAPTOP,), "CallPermissionsChangedEvent", kind="once", participantId="bob"),
+            *_to((LAPTOP,), "MediaAttentionRequestedEvent", participantId="bob", handLowered=True),
+            *_to((PHONE,), "CallPermissionsChangedEvent", kind="participant", participantId="bob"),
+        ),
+    ),
+    Chapter(
+        "Bob turns his microphone on: that was the once.",
+        lambda story: story.report(LAPTOP, mediaSettings={"isAudioEnabled": True}),
+        (
+            *_to((LAPTOP,), "CallPermissionsChangedEvent", kind="once", cause="grant_used"),
+            *_to((PHONE,), "CallPermissionsChangedEvent", kind="participant", cause="grant_used"),
+        ),
+    ),
+    Chapter(
+        "Bob leaves the call.",
+        leave_call,
+        (
+            *_to((PHONE,), "RoomPresenceChangedEvent", cause="left"),
             *_to(BOTH, "LeaveSessionEvent"),
             *_to(BOTH, "UserPresenceChangedEvent", uuid="bob", busy=False, cause="session_left"),
         ),
     ),
     Chapter(
         "The service stops the call.",
-        lambda story: story.tell_session("StopSessionEvent"),
+        stop_call,
         (
             *_to((PHONE,), "StopSessionEvent"),
             *_to(BOTH, "UserPresenceChangedEvent", uuid="ann", busy=False, cause="session_stopped"),

@@ -9,6 +9,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.integration.conftest import Pace
 from tests.integration.stack import Client, Stack
 
 Fresh = Callable[[str], str]
@@ -84,24 +85,6 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "Infinity": ("sessions/{id}", b'{"type":"StopSessionEvent","timestamp":Infinity}', "not_json"),
     "1e999": ("presence/users/{id}", b"{" + TYPE + b',"timestamp":1e999}', "invalid_field"),
 }
-
-
-class Pace:
-    """Ten reports are told in a second: holds a test back until its report is surely among them."""
-
-    SHARE = 8
-
-    def __init__(self) -> None:
-        self._asked = [time.monotonic()] * self.SHARE
-
-    def wait(self) -> None:
-        time.sleep(max(0.0, self._asked.pop(0) + 1.05 - time.monotonic()))
-        self._asked.append(time.monotonic())
-
-
-@pytest.fixture(scope="module")
-def pace() -> Pace:
-    return Pace()
 
 
 def reports(world: Client, mark: int) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.conftest import Pace
 from tests.integration.stack import Client, Stack
 
 Fresh = Callable[[str], str]
@@ -209,10 +210,11 @@ def test_a_grant_outlives_leaving_and_is_used_once(call: Call) -> None:
     assert call.of(who)["media"][medium] == {"state": "MUTE_PERMANENT", "once": False, "unlocked": False}
 
 
-def test_mixed_values_are_refused_in_a_command_alone(call: Call) -> None:
+def test_mixed_values_are_refused_in_a_command_alone(call: Call, pace: Pace) -> None:
     states = {"AUDIO": "MUTE", "VIDEO": "MUTE_PERMANENT"}
     params = {"session": call.session, "participant": call.ids["X"], "muteStates": states}
     assert call.world.refused("mute_participant", params).code == "mixed_mute_states"
+    pace.wait()
     mark = call.world.mark()
     body = {"type": "mute-participant", "participantId": call.ids["X"], "muteStates": states}
     call.world.publish(f"sessions/{call.session}/permissions", body)

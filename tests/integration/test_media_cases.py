@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.conftest import Pace
 from tests.integration.stack import Client, Stack
 
 Fresh = Callable[[str], str]
@@ -62,10 +63,11 @@ def test_any_text_is_taken(ann: Participant) -> None:
     assert (event["state"], event["claimed"], event["anomalies"]) == ("starting", "hello world", ["claim_differs"])
 
 
-def test_numbers(ann: Participant) -> None:
+def test_numbers(ann: Participant, pace: Pace) -> None:
     case = CASES["status_number_rules"]
     for step, code in zip(case["inputs"][1:], case["expect"]["status_codes"], strict=True):
         body = step["body"]
+        pace.wait()
         _, rejected = ann.report(body)
         below_zero = -1 in body.values()
         assert bool(rejected) == (code == 400 and not below_zero), body
@@ -74,10 +76,11 @@ def test_numbers(ann: Participant) -> None:
             assert "counter_below_zero" in ann.state["anomalies"]
 
 
-def test_who_left_is_back_at_the_beginning(ann: Participant) -> None:
+def test_who_left_is_back_at_the_beginning(ann: Participant, pace: Pace) -> None:
     ann.report({"connections": 2, "sendStreams": 1, "recvStreams": 1})
     ann.world.publish(f"sessions/{ann.session}", {"type": "LeaveSessionEvent", "leavingUsers": [ann.user]})
     assert ann.state["state"] == CASES["bridge_expiry_event_has_reason_and_fires_once"]["expect"]["final_state"]
+    pace.wait()
     events, [reason] = ann.report({"connections": 2, "sendStreams": 1, "recvStreams": 1})
     assert events == []
     assert reason.startswith("not_allowed: ")
