@@ -8,6 +8,7 @@ bridge.
 
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -111,7 +112,7 @@ class Traffic:
         self._port = port
         self._per_second = per_second
         self._dice = random.Random(seed)
-        self._number = 0
+        self._number = self._witnessed = 0
         self._online: dict[str, bool] = {}
         self._joined: dict[str, set[str]] = {}
         self._silent: dict[str, float] = {}
@@ -243,6 +244,8 @@ class Traffic:
                     number = _number_of(event)
                     if number is not None:
                         self.ledger.expect(output.topic.rpartition("/")[2], number)
+            found = re.search(rb'"seq": (\d+)', delivery.payload)
+            self._witnessed = int(found[1]) if found else self._witnessed
             world.receipts.clear()
             world.broker.outputs.clear()
             world.broker.batches.clear()
@@ -259,10 +262,11 @@ class Traffic:
 
     @property
     def is_settled(self) -> bool:
-        """Everything was acknowledged by the broker, and came."""
+        """Everything was acknowledged by the broker, the witness has heard the last of it, and all of it came."""
         for one in (self._told, self._witness):
             assert one.failed is None, one.failed
-        return self.publisher.acknowledged >= self.publisher.given and not self.ledger.awaited
+        is_published = self.publisher.acknowledged >= self.publisher.given and self._witnessed == self._number
+        return is_published and not self.ledger.awaited
 
     def oldest_awaited(self) -> float:
         """When the oldest of what has not come was expected, monotonic seconds; now where all came."""
