@@ -245,7 +245,7 @@ async def _serve(
         registry=keeper,
         broker=session,
         settlement=settlement,
-        auditor=Auditor(built.endpoint_topics.endpoint_of) if audit.enabled else None,
+        auditor=Auditor(built.endpoint_topics.endpoint_of, built.audit_masks) if audit.enabled else None,
         maximum_audit=audit.maximum_entries,
         counts=counts,
     )

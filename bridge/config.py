@@ -20,8 +20,9 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from bridge.domain.masks import Masks
 from bridge.domain.registry_topics import RegistryTopics
-from bridge.domain.routes import RouteEntry, routes
+from bridge.domain.routes import RouteEntry, audit_masks, routes
 from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
@@ -73,6 +74,7 @@ class Rooms(NamedTuple):
     inputs: InputTopics
     endpoint_topics: EndpointTopics
     router: Router
+    audit_masks: Mapping[str, Masks]
     rules: Rules
     registry_topics: RegistryTopics | None
     broker_tls: MakeContext | None
@@ -144,7 +146,16 @@ def rooms(settings: Settings) -> Rooms:
     mqtt, redis = settings.mqtt, settings.redis
     broker_tls = _tls("mqtt", mqtt) if mqtt.tls else None
     redis_tls = _tls("redis", redis) if redis.url.startswith("rediss:") else None
-    return Rooms(inputs, endpoint_topics, router, rules, registry_topics, broker_tls, redis_tls)
+    return Rooms(
+        inputs,
+        endpoint_topics,
+        router,
+        audit_masks(table, rules.reminder_event),
+        rules,
+        registry_topics,
+        broker_tls,
+        redis_tls,
+    )
 
 
 def _tls(section: str, files: Mqtt | Redis) -> MakeContext:
@@ -155,7 +166,9 @@ def _tls(section: str, files: Mqtt | Redis) -> MakeContext:
 
 def _route_entry(route: Route) -> RouteEntry:
     audience = None if route.audience is None else tuple(route.audience)
-    return RouteEntry(route.event, audience, route.qos, route.expiry_seconds, route.retain)
+    return RouteEntry(
+        route.event, audience, route.qos, route.expiry_seconds, route.retain, tuple(route.masks), route.deliver_masked
+    )
 
 
 def _rules(settings: Settings) -> Rules:

@@ -422,6 +422,8 @@ class Route(_Section):
     retain: bool = Field(
         False, description="Whether the broker keeps an endpoint's newest such event for later subscribers."
     )
+    masks: list[str] = Field([], description="JSONPath expressions that say what of it the audit stream hides.")
+    deliver_masked: bool = Field(False, description="Whether the masks hide it from the endpoints, too.")
 
     @field_validator("event")
     @classmethod

@@ -5,14 +5,15 @@ from the original. Source: DESIGN 5 and 6, contract details 7, reference "masks"
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
 from bridge.domain.clock import parse_time
 from bridge.domain.commands import AuditFilter, ReadAudit
 from bridge.domain.decisions import Decision, Later
-from bridge.domain.masks import Masks
+from bridge.domain.masks import Masks, masked_event
 from bridge.domain.records import AuditEntry, AuditFacts
 from bridge.domain.state import State
 from bridge.domain.values import Output
@@ -109,6 +110,12 @@ class _Event(msgspec.Struct, gc=False):
     about: object = None
 
 
+def _about(event: _Event) -> tuple[str, str]:
+    """The noun and the id of the record that an event is about."""
+    noun, _, about = event.about.partition("/") if isinstance(event.about, str) else ("", "", "")
+    return noun, about
+
+
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
@@ -119,7 +126,7 @@ def shown(entry_id: str, text: bytes, wanted: AuditFilter) -> dict[str, object] 
         event = _decode_event(entry.event)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    noun, _, about = event.about.partition("/") if isinstance(event.about, str) else ("", "", "")
+    noun, about = _about(event)
     user = entry.user_id or (about if noun == "user" else None)
     facts = entry.original or event
     sessions = (facts.session_id, about if noun == "session" else None)
@@ -146,10 +153,12 @@ class Auditor:
 
     Args:
         endpoint_of: the endpoint that a topic belongs to.
+        masks: what is hidden in the bridge's own events, by type.
     """
 
-    def __init__(self, endpoint_of: Callable[[str], str]) -> None:
+    def __init__(self, endpoint_of: Callable[[str], str], masks: Mapping[str, Masks] = MappingProxyType({})) -> None:
         self._endpoint_of = endpoint_of
+        self._masks = masks
 
     def told(self, outputs: Sequence[Output], codes: Sequence[int]) -> Iterator[bytes]:
         """Return the entries of the bridge's own events: one for each event and outcome.
@@ -168,8 +177,24 @@ class Auditor:
                     outcome = outcome_of(outputs[index].qos, codes[index])
                     audience.setdefault(outcome, []).append(endpoint_of(outputs[index].topic))
                 index += 1
+            note = self._note(payload) if self._masks and audience else AuditEntry(msgspec.Raw(payload))
             for outcome, endpoints in audience.items():
-                yield _encode(AuditEntry(msgspec.Raw(payload), endpoints, outcome))
+                yield _encode(msgspec.structs.replace(note, audience=endpoints, outcome=outcome))
+
+    def _note(self, payload: bytes) -> AuditEntry:
+        """Return what may be stored of an event of the bridge's own."""
+        event = _decode_event(payload)
+        masks = self._masks.get(event.type) if isinstance(event.type, str) else None
+        if masks is None:
+            return AuditEntry(msgspec.Raw(payload))
+        masked = msgspec.Raw(masked_event(masks, payload))
+        noun, whose = _about(event)
+        facts = AuditFacts(
+            _word(event.type),
+            whose if noun == "session" else _word(event.session_id),
+            whose.partition("/")[0] if noun == "party" else _word(event.topic_id),
+        )
+        return AuditEntry(masked, user_id=whose if noun == "user" else None, original=facts)
 
     def sent(self, note: AuditEntry, endpoints: Sequence[str], outcomes: Sequence[str]) -> Iterator[bytes]:
         """Return the entries of a caller's event; ``note`` is what may be stored of it."""

@@ -1,8 +1,9 @@
 """Masks: JSONPath expressions that say what of an event is not to be stored or logged (DESIGN 5).
 
-What is delivered is never masked. Of what a mask selects only text changes: to as many ``*`` as it has characters (code
-points). Numbers, true, false, null, objects and arrays stay as they are, and keys are never masked. All masks look at
-the original, so their order does not matter. Where filters are involved, masking twice is not masking once.
+What is delivered is never masked, unless a route of the configuration says so. Of what a mask selects only text
+changes: to as many ``*`` as it has characters (code points). Numbers, true, false, null, objects and arrays stay
+as they are, and keys are never masked. All masks look at the original, so their order does not matter.
+Where filters are involved, masking twice is not masking once.
 
 The parts: `mask_words.py` and `mask_syntax.py` read a mask, `mask_walk.py` and `mask_filters.py` find what it selects.
 """
@@ -11,6 +12,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
+from bridge.domain.codec import read_document
 from bridge.domain.mask_syntax import read_mask
 from bridge.domain.mask_walk import CONTAINERS, Path, Walk
 from bridge.domain.mask_words import BadMask
@@ -78,6 +82,23 @@ def compile_masks(masks: object) -> Masks:
     if len(masks) > MAXIMUM_MASKS:
         raise Refusal("invalid_mask", f"masks has {len(masks)} entries: send at most {MAXIMUM_MASKS}")
     return Masks([_path(index, mask) for index, mask in enumerate(masks)])
+
+
+def masked_event(masks: Masks, payload: bytes) -> bytes:
+    """Return an event of the bridge's own as JSON text with all replaced that its route's masks select.
+
+    Masks that have too much to look at leave what every event has, with ``"masked": "failed"``: what they were to hide
+    must not be shown, and here is nobody who could be told.
+    """
+    document = read_document(payload)
+    try:
+        return msgspec.json.encode(masks.apply(document))
+    except Refusal:
+        known = document if isinstance(document, dict) else {}
+        return msgspec.json.encode({name: known[name] for name in _ALWAYS if name in known} | {"masked": "failed"})
+
+
+_ALWAYS: Final = ("id", "type", "timestamp", "organizationId", "version")
 
 
 def _path(index: int, mask: object) -> Path:

@@ -3,10 +3,11 @@
 What the words of an audience mean stands in `bridge.domain.routing`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bridge.errors import ConfigError
+from bridge.domain.masks import Masks, compile_masks
+from bridge.errors import ConfigError, Refusal
 
 WORDS = ("self", "endpoint", "others", "watchers", "session", "room", "organization")
 """The words of an audience."""
@@ -20,12 +21,16 @@ class Route(NamedTuple):
         qos: 0 or 1.
         expiry_seconds: after which the broker drops a copy that it could not pass on; 0: never.
         retain: the broker keeps an endpoint's newest such event for whoever subscribes to its topic later.
+        masks: what of it is hidden in the audit stream; None: nothing.
+        deliver_masked: hidden from the endpoints, too.
     """
 
     audience: tuple[str, ...]
     qos: int = 1
     expiry_seconds: int = 0
     retain: bool = False
+    masks: Masks | None = None
+    deliver_masked: bool = False
 
 
 class RouteEntry(NamedTuple):
@@ -36,6 +41,8 @@ class RouteEntry(NamedTuple):
     qos: int = 1
     expiry_seconds: int = 0
     retain: bool = False
+    masks: tuple[str, ...] = ()
+    deliver_masked: bool = False
 
 
 class Audiences(NamedTuple):
@@ -91,7 +98,8 @@ def routes(entries: Iterable[RouteEntry] = (), reminder_event: str = REMINDER) -
 
     Raises:
         ConfigError: with a line for each entry that overlaps another, names an event that the bridge does not make, or
-            an audience that the event never has; also where the reminder is called like another event.
+            an audience that the event never has, or holds a bad mask; also where the reminder is called like another
+            event.
     """
     table = {event: Route(audiences.default) for event, audiences in EVENTS.items()}
     known = {reminder_event if event == REMINDER else event: event for event in EVENTS}
@@ -118,7 +126,23 @@ def routes(entries: Iterable[RouteEntry] = (), reminder_event: str = REMINDER) -
             if word not in words
         )
         audience = table[event].audience if entry.audience is None else entry.audience
-        table[event] = Route(audience, entry.qos, entry.expiry_seconds, entry.retain)
+        try:
+            masks = compile_masks(entry.masks) if entry.masks else None
+        except Refusal as refusal:
+            faults.append(f"routes[{place}].{refusal.message}")
+            continue
+        if entry.deliver_masked and masks is None:
+            faults.append(f"routes[{place}].deliver_masked: masks is empty: say what to hide, or leave it out")
+        table[event] = Route(audience, entry.qos, entry.expiry_seconds, entry.retain, masks, entry.deliver_masked)
     if faults:
         raise ConfigError("\n".join(["the configuration cannot be used:", *(f"  {fault}" for fault in faults)]))
     return table
+
+
+def audit_masks(table: Mapping[str, Route], reminder_event: str = REMINDER) -> dict[str, Masks]:
+    """Return what the audit stream has yet to hide, event as delivered -> masks; masking twice is not masking once."""
+    return {
+        reminder_event if event == REMINDER else event: route.masks
+        for event, route in table.items()
+        if route.masks is not None and not route.deliver_masked
+    }

@@ -10,6 +10,7 @@ import msgspec
 
 from bridge.domain.events import Event
 from bridge.domain.ids import Ref, parse_subject_key, room_key, session_key, subject_key
+from bridge.domain.masks import masked_event
 from bridge.domain.records import EMPTY_SUBJECT, Subject
 from bridge.domain.routes import REMINDER, Route
 from bridge.domain.seats import Seat, seats_page
@@ -182,6 +183,9 @@ class Router:
             event: (tuple(AUDIENCE[word] for word in route.audience), route.qos, route.expiry_seconds, route.retain)
             for event, route in table.items()
         }
+        self._masks = {
+            event: route.masks for event, route in table.items() if route.deliver_masked and route.masks is not None
+        }
         self._ends = _ENDS if any(route.retain for route in table.values()) else frozenset()
         self._topics = topics
         self._reminder_event = reminder_event
@@ -207,6 +211,8 @@ class Router:
             payload = self._encoder.encode(event)
             if event_type == REMINDER and event_type != self._reminder_event:
                 payload = payload.replace(event_type.encode(), self._reminder_event.encode(), 1)
+            if event_type in self._masks:
+                payload = masked_event(self._masks[event_type], payload)
             topic = self._topics.topic
             for endpoint, user in targets.items():
                 if not user and self._topics.names_user:

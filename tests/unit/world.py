@@ -18,7 +18,7 @@ from bridge.domain.commands import Command
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry, decode_entry
 from bridge.domain.registry_topics import RegistryTopics
-from bridge.domain.routes import RouteEntry, routes
+from bridge.domain.routes import RouteEntry, audit_masks, routes
 from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
@@ -191,11 +191,13 @@ class World:
         self._randoms = 0
         self._topics = Topics()
         endpoint_topics = EndpointTopics(endpoint_topic, "replies/", "clients/{user}/replies/", prefix)
+        table = routes(overrides, self.rules.reminder_event)
+        masks = audit_masks(table, self.rules.reminder_event)
         self.outcomes = _SteppedOutcomes(
             registry=self.registry,
             broker=self.broker,
             settlement=self.settlement,
-            auditor=Auditor(endpoint_topics.endpoint_of) if self.rules.audit_ms else None,
+            auditor=Auditor(endpoint_topics.endpoint_of, masks) if self.rules.audit_ms else None,
             maximum_audit=100,
             counts=self.counts,
         )
@@ -213,7 +215,7 @@ class World:
                 Limits(),
                 self._random,
             ),
-            router=Router(routes(overrides, self.rules.reminder_event), endpoint_topics, self.rules.reminder_event),
+            router=Router(table, endpoint_topics, self.rules.reminder_event),
             rules=self.rules,
             registry_topics=RegistryTopics(REGISTRY, prefix, "default") if registry_topics else None,
             reporter=Reporter(self.broker, REJECTED),

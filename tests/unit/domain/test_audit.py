@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from bridge import outcomes
+from bridge.domain import mask_walk
 from bridge.domain.audit import start_of
 from bridge.domain.clock import iso_ms
 from bridge.domain.journal import decode_entry
+from bridge.domain.routes import RouteEntry
 from bridge.domain.rules import Rules
 from bridge.errors import Refusal
 from tests.unit.world import RpcError, World, message
@@ -276,3 +278,60 @@ def test_without_an_audit_nothing_is_kept_and_the_question_says_so() -> None:
     assert "audit" not in world.registry.organizations["default"]
     with pytest.raises(RpcError, match="unavailable"):
         events(world)
+
+
+STATUS = {"phone": "0123", "room": 7, "deep": [{"phone": "45", "name": "x"}]}
+HIDDEN = {"phone": "****", "room": 7, "deep": [{"phone": "**", "name": "x"}]}
+
+
+def told_status(*masks: str, deliver_masked: bool = False) -> tuple[World, dict[str, Any]]:
+    """A world with a route that masks, and what ann was told of her status."""
+    route = RouteEntry("UserStatusChangedEvent", masks=masks, deliver_masked=deliver_masked)
+    world = audited(overrides=[route])
+    world.register("ann", "ann1")
+    world.feed(message("presence/users/ann", b"online"), message("presence/users/ann/status", STATUS))
+    [told] = [json.loads(o.payload) for o in world.broker.outputs if b"UserStatusChangedEvent" in o.payload]
+    return world, told
+
+
+def test_a_routes_masks_hide_in_the_audit_and_nowhere_else() -> None:
+    world, told = told_status("$..phone")
+    assert told["status"] == STATUS
+    [entry] = events(world, filter={"type": "UserStatusChangedEvent"})
+    assert entry["event"] == {**told, "status": HIDDEN}
+    assert (entry["audience"], entry["outcome"], entry["userId"]) == (["ann1"], "acknowledged", "ann")
+    assert {e["event"]["type"]: e["event"].get("status") for e in events(world)}["UserPresenceChangedEvent"] is None
+    assert "0123" in json.dumps(world.record("user:ann"))
+
+
+@pytest.mark.parametrize("deliver_masked", [False, True])
+def test_deliver_masked_hides_it_from_the_endpoints_too_and_once(deliver_masked: bool) -> None:
+    """The second mask would find the name in what is masked already."""
+    world, told = told_status("$..phone", "$.status.deep[?(@.phone == '**')].name", deliver_masked=deliver_masked)
+    assert told["status"] == (HIDDEN if deliver_masked else STATUS)
+    [entry] = events(world, filter={"type": "UserStatusChangedEvent"})
+    assert entry["event"]["status"] == HIDDEN
+
+
+def test_an_entry_is_found_by_what_is_masked_in_it() -> None:
+    world, _ = told_status("$..*")
+    [entry] = events(world, filter={"type": "UserStatusChangedEvent", "userId": "ann"})
+    assert set(entry["event"]["type"]) == set(entry["event"]["about"]) == {"*"}
+
+
+def test_masks_with_too_much_to_look_at_leave_nothing_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mask_walk.Walk.__init__, "__defaults__", (5,))
+    world, told = told_status("$..phone", deliver_masked=True)
+    assert set(told) == {"id", "type", "timestamp", "organizationId", "version", "masked"}
+    assert told["masked"] == "failed"
+    [entry] = events(world, filter={"type": "UserStatusChangedEvent"})
+    assert entry["event"] == told
+
+
+def test_the_reminder_is_masked_under_its_own_name() -> None:
+    rules = Rules(audit_ms=24 * HOUR_MS, reminder_event="AreYouThereEvent")
+    world = World(rules, overrides=[RouteEntry("AreYouThereEvent", masks=("$.userId",))])
+    world.call("register_endpoint", ["ann", 9, True, "ann1"])
+    world.pass_seconds(6)
+    [entry] = events(world, filter={"type": "AreYouThereEvent"})
+    assert entry["event"]["userId"] == "***"

@@ -45,7 +45,7 @@ def refused(*entries: RouteEntry, reminder_event: str = REMINDER) -> list[str]:
 def test_the_default_table_is_the_contracts() -> None:
     table = routes()
     assert {event: set(table[event].audience) for event in AUDIENCES} == AUDIENCES
-    assert {route[1:] for route in table.values()} == {(1, 0, False)}
+    assert {route[1:] for route in table.values()} == {(1, 0, False, None, False)}
 
 
 def test_an_entry_replaces_what_it_says_and_nothing_else() -> None:
@@ -118,3 +118,15 @@ def test_the_words_are_the_routers_and_the_settings() -> None:
     assert set(WORDS) == AUDIENCE.keys() == set(get_args(Audience))
     for audiences in EVENTS.values():
         assert set(audiences.default) | set(audiences.also) <= set(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        (RouteEntry(REMINDER, masks=("$.a", "$.b[")), "routes[0].masks[1] at position "),
+        (RouteEntry(REMINDER, masks=("$.a",) * 33), "routes[0].masks has 33 entries"),
+        (RouteEntry(REMINDER, deliver_masked=True), "routes[0].deliver_masked: masks is empty"),
+    ],
+)
+def test_a_bad_mask(entry: RouteEntry, fault: str) -> None:
+    assert refused(entry)[0].startswith(fault)
