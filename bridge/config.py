@@ -28,7 +28,7 @@ from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.domain.values import KINDS, Kind
 from bridge.errors import ConfigError
-from bridge.settings import SECRET, Mqtt, Redis, Route, Settings
+from bridge.settings import ONLY_IN_SECRETS, SECRET, Mqtt, Redis, Route, Settings
 from bridge.tls import client_context
 
 __all__ = [
@@ -110,6 +110,12 @@ def load_with_sources(
     given: dict[str, _Given] = {}
     for entry in _everything_given(config, secrets, environ, problems):
         if entry.key in known:
+            if known[entry.key].json_schema_extra == ONLY_IN_SECRETS and entry.source.kind != "secrets" and entry.value:
+                problems.append(
+                    f"{entry.key}: is taken from the secrets folder only; move it to a file of that name there "
+                    f"({entry.source.place})"
+                )
+                continue
             given[entry.key] = entry
         else:
             problems.append(f"{entry.key}: unknown setting; {_advice(entry.key, known)} ({entry.source.place})")

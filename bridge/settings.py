@@ -5,6 +5,7 @@ The descriptions are the documentation: ``config/bridge.toml`` is printed from t
 
 import re
 import socket
+from ipaddress import ip_address
 from itertools import combinations, zip_longest
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
@@ -24,8 +25,13 @@ REDIS_PATHS = {
     "unix": re.compile(r"/.*[^/]"),
 }
 SECRET: JsonDict = {"secret": True}
+ONLY_IN_SECRETS: JsonDict = {"secret": True, "only_in_secrets": True}
+KEY_SOURCES = ("jwks_url", "jwks_file", "key_file", "secret")
 
 Audience = Literal["self", "endpoint", "others", "watchers", "session", "room", "organization"]
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512"
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Bytes = Annotated[int, Field(ge=1, le=268_435_455)]
 
@@ -394,6 +400,111 @@ class Sending(_Section):
     )
 
 
+class Auth(_Section):
+    """Who may call over HTTP: bearer tokens and what is checked of them."""
+
+    mode: Literal["none", "jwt"] = Field(
+        "none",
+        description="jwt: every call needs a valid bearer token. none: the claims of a token are taken unchecked, and "
+        "no token means a service that may do everything; only while HTTP listens on loopback.",
+    )
+    algorithms: list[Algorithm] = Field(
+        ["RS256", "ES256"],
+        min_length=1,
+        description="Algorithms that a token may be signed with; it has no say in this. HS256, HS384 and HS512 need "
+        "auth.secret and stand with no other.",
+    )
+    audience: str = Field(
+        "",
+        description="What aud of a token must be or hold. Empty: not checked; then a token for another service counts.",
+    )
+    issuer: str = Field("", description="What iss of a token must be. Empty: not checked.")
+    leeway_seconds: float = Field(
+        30,
+        ge=0,
+        le=300,
+        description="Seconds by which the clocks of issuer and bridge may differ, for exp, nbf and iat.",
+    )
+    jwks_url: str = Field(
+        "",
+        description="https address of the issuer's keys (JWKS), http only on loopback. Read at the first token, again "
+        "every ten minutes, and when a token names an unknown key; redirects are not followed.",
+    )
+    jwks_file: str = Field(
+        "", description="The same as a file. Replaced, it counts as soon as a token names a new key."
+    )
+    key_file: str = Field("", description="PEM file of the one public key that signs all tokens.")
+    secret: SecretStr = Field(
+        SecretStr(""),
+        json_schema_extra=ONLY_IN_SECRETS,
+        description="Shared secret for HS256 and so on, at least as long as the hash: 32, 48 or 64 bytes. Taken from "
+        "the secrets folder only, as auth.secret: who reads it can make tokens.",
+    )
+    service_role: str = Field(
+        "SERVICE", min_length=1, description="Role of services: they act for any user and name the organization."
+    )
+    ops_role: str = Field("OPS", min_length=1, description="Role of those who may call what is for operations.")
+    token_endpoint: bool = Field(
+        False,
+        description="Whether /security/oauth/token gives tokens to whoever asks, without a look at the password. For "
+        "development and tests: only on loopback, with mode none or auth.secret.",
+    )
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _is_safe_address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+            fits = (
+                parts.port != 0
+                and host
+                and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+            )
+        except ValueError:
+            fits = False
+        if url and not fits:
+            raise ValueError(
+                "is not an address that keys may come from; write https://host/path, http on loopback only"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _has_one_key_source(self) -> Self:
+        given = [name for name in KEY_SOURCES if getattr(self, name) and getattr(self, name) != SecretStr("")]
+        if self.mode == "none" and given:
+            raise ValueError(f'{" and ".join(given)} would not be used with mode = "none"; set mode = "jwt"')
+        if self.mode == "jwt" and len(given) != 1:
+            raise ValueError(f'mode = "jwt" needs one of {", ".join(KEY_SOURCES)}, and only one; {len(given)} are set')
+        symmetric = [name for name in self.algorithms if name.startswith("HS")]
+        if symmetric and len(symmetric) != len(self.algorithms):
+            raise ValueError(
+                f"algorithms must not mix {symmetric[0]} with others: a public key could then pass for a secret; choose"
+            )
+        if self.mode == "jwt" and bool(symmetric) != (given == ["secret"]):
+            raise ValueError("algorithms HS256, HS384, HS512 and secret belong together; set both or neither of them")
+        shortest = max((int(name[2:]) // 8 for name in symmetric), default=0)
+        if given == ["secret"] and len(self.secret.get_secret_value().encode()) < shortest:
+            raise ValueError(f"secret must have at least {shortest} bytes for these algorithms; make a longer one")
+        if self.token_endpoint and self.mode == "jwt" and not symmetric:
+            raise ValueError('token_endpoint can sign only with secret; set that, or mode = "none", or leave it out')
+        return self
+
+    def binding_fault(self, host: str) -> str | None:
+        """Tell why HTTP must not listen on ``host`` with these settings; None: it may."""
+        if _is_loopback(host) or (self.mode == "jwt" and not self.token_endpoint):
+            return None
+        cause = "auth.token_endpoint" if self.mode == "jwt" else 'auth.mode = "none"'
+        return f"{cause} lets everybody in, so http.host must be a loopback address like 127.0.0.1; change one of them"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Audit(_Section):
     """What was told to whom, and what came of it: a stream per organization, read by the RPC events."""
 
@@ -477,6 +588,7 @@ class Settings(_Section):
     rooms: Rooms = Rooms()
     endpoints: Endpoints = Endpoints()
     sending: Sending = Sending()
+    auth: Auth = Auth()
     audit: Audit = Audit()
     log: Log = Log()
 

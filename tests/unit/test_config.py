@@ -205,3 +205,16 @@ def test_secrets_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert "mqtt.password: cannot be read as text" in text
     assert "redis.url: cannot be read as text" in text
     assert "mqtt.passwort: unknown setting; did you mean mqtt.password?" in text
+
+
+def test_the_secret_for_tokens_is_taken_from_the_secrets_folder_only(tmp_path: Path) -> None:
+    auth = '[auth]\nmode = "jwt"\nalgorithms = ["HS256"]\n'
+    secret = "s" * 40
+    in_file = problems(written(tmp_path, f'{auth}secret = "{secret}"\n'))
+    assert "auth.secret: is taken from the secrets folder only; move it to a file of that name there" in in_file
+    assert secret not in in_file + problems(AUTH__SECRET=secret)
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    written(secrets, secret, "auth.secret")
+    settings = load_settings(written(tmp_path, auth), secrets, {})
+    assert settings.auth.secret.get_secret_value() == secret

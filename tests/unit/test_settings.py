@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bridge.settings import Settings
+from bridge.settings import Auth, Settings
 
 
 def refused(**given: Any) -> str:
@@ -193,3 +193,62 @@ def test_no_redis_addresses(url: str, reason: str) -> None:
 )
 def test_tls_with_redis_is_whole(redis: dict[str, str], reason: str) -> None:
     assert reason in refused(redis=redis)
+
+
+LONG = "s" * 32
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"mode": "jwt"}, "needs one of jwks_url, jwks_file, key_file, secret, and only one; 0 are set"),
+        ({"mode": "jwt", "key_file": "a", "jwks_file": "b"}, "2 are set"),
+        ({"key_file": "a"}, 'key_file would not be used with mode = "none"'),
+        ({"mode": "jwt", "key_file": "a", "algorithms": ["RS256", "HS256"]}, "must not mix HS256 with others"),
+        ({"mode": "jwt", "secret": LONG, "algorithms": ["RS256", "HS256"]}, "must not mix HS256 with others"),
+        ({"mode": "jwt", "key_file": "a", "algorithms": ["HS256"]}, "belong together"),
+        ({"mode": "jwt", "secret": LONG}, "belong together"),
+        ({"mode": "jwt", "secret": "short", "algorithms": ["HS256"]}, "at least 32 bytes"),
+        ({"mode": "jwt", "secret": LONG, "algorithms": ["HS256", "HS512"]}, "at least 64 bytes"),
+        ({"mode": "jwt", "key_file": "a", "algorithms": []}, "at least 1 item"),
+        ({"mode": "jwt", "key_file": "a", "algorithms": ["none"]}, "algorithms.0"),
+        ({"mode": "jwt", "key_file": "a", "token_endpoint": True}, "token_endpoint can sign only with secret"),
+        ({"mode": "jwt", "jwks_url": "http://id.example/keys"}, "http on loopback only"),
+        ({"mode": "jwt", "jwks_url": "file:///etc/passwd"}, "http on loopback only"),
+        ({"mode": "jwt", "jwks_url": "https://"}, "http on loopback only"),
+        ({"mode": "jwt", "jwks_url": "https://id:port/"}, "http on loopback only"),
+    ],
+)
+def test_auth_that_would_not_protect_is_refused(given: dict[str, Any], reason: str) -> None:
+    assert reason in refused(auth=given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"token_endpoint": True},
+        {"mode": "jwt", "jwks_url": "https://id.example/keys"},
+        {"mode": "jwt", "jwks_url": "http://127.0.0.1:8080/keys"},
+        {"mode": "jwt", "secret": LONG, "algorithms": ["HS256"], "token_endpoint": True},
+    ],
+)
+def test_good_auth(given: dict[str, Any]) -> None:
+    Settings.model_validate({"auth": given})
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({}, 'auth.mode = "none" lets everybody in'),
+        ({"mode": "jwt", "secret": LONG, "algorithms": ["HS256"], "token_endpoint": True}, "auth.token_endpoint lets"),
+        ({"mode": "jwt", "key_file": "a"}, None),
+    ],
+)
+def test_what_lets_everybody_in_listens_on_loopback_only(given: dict[str, Any], fault: str | None) -> None:
+    auth = Auth.model_validate(given)
+    for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"):
+        assert auth.binding_fault(host) is None
+    for host in ("0.0.0.0", "::", "10.0.0.1", "", "example.org", "127.0.0.1.example.org"):
+        found = auth.binding_fault(host)
+        assert found is None if fault is None else found and fault in found

@@ -1,0 +1,1 @@
+"""The bridge over HTTP: who calls, and what is answered."""
