@@ -120,6 +120,7 @@ class Line:
         self._epoch: str | None = None
         self._told_ms: dict[tuple[str, str], int] = {}
         self._corrupt: set[tuple[str, str]] = set()
+        self._unreadable: set[tuple[str, str]] = set()
         self._owed: list[tuple[str, str, JournalEntry]] = []
         self._walked: str | None = None  # how far the walk over all registry topics is; None: it is over
         self._is_stopping = False
@@ -453,6 +454,12 @@ class Line:
             if len(self._told_ms) > MAXIMUM_TOLD:
                 latest = sorted(self._told_ms.items(), key=lambda told: told[1])[-MAXIMUM_TOLD // 2 :]
                 self._told_ms = dict(latest)
+        if state.unreadable:
+            self._counts["unreadable"] += len(state.unreadable)
+            for key in sorted(state.unreadable):
+                if (part.organization, key) not in self._unreadable and len(self._unreadable) < MAXIMUM_TOLD:
+                    self._unreadable.add((part.organization, key))
+                    log.error("A record cannot be read: it is passed over.", organization=part.organization, key=key)
         self._counts["published"] += len(part.outputs)
         group = self._settlement.group(part.organization, entry, inputs)
         follow = self._outcomes.expect(group, part.outputs, part.asked, state.sends)

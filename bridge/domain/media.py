@@ -138,8 +138,7 @@ def check_views(state: State, session: str, clock_ms: int) -> list[Emission]:
     views = state.views(session)
     if views.check_ms is None or views.check_ms > clock_ms:
         return []
-    here = participants(state, session)
-    state.require([part_key("media", session, participant) for participant in here])
+    here = _readable(state, session, participants(state, session))
     odd = set()
     if sum(1 for count in views.counts if count) > 1:
         usual = _usual(views)
@@ -164,32 +163,40 @@ def check_views(state: State, session: str, clock_ms: int) -> list[Emission]:
 
 def media_left(state: State, session: str, leavers: Collection[str]) -> list[Emission]:
     """Take participants that left a session out of the picture; told to who is still there."""
-    if not state.views(session).counts:
+    has_views = state.is_readable(views_key(session))
+    if has_views and not state.views(session).counts:
         return []
-    state.require([part_key("media", session, leaver) for leaver in leavers])
     emissions = []
-    for leaver in leavers:
+    for leaver in _readable(state, session, leavers):
         before = state.media(session, leaver)
         if before == _NO_MEDIA:
             continue
         gone = _save(state, session, leaver, _NO_MEDIA)
         if before.state != _NO_MEDIA.state:
             emissions.append(gone)
-        _count(state, session, leaver, before.connections, None)
+        if has_views:
+            _count(state, session, leaver, before.connections, None)
     return emissions
 
 
 def media_ended(state: State, session: str, leavers: Collection[str], *, is_last: bool) -> None:
     """Forget the media of a session that has ended, a chunk of its participants at a time: its end says all."""
-    if not state.views(session).counts:
+    has_views = state.is_readable(views_key(session))
+    if has_views and not state.views(session).counts:
         return
-    keys = [part_key("media", session, leaver) for leaver in leavers]
-    state.require(keys)
-    for key in keys:
+    for leaver in _readable(state, session, leavers):
+        key = part_key("media", session, leaver)
         if state.is_known(key):
             state.save(key, _NO_MEDIA)
-    if is_last:
+    if is_last and has_views:
         state.save(views_key(session), Views())
+
+
+def _readable(state: State, session: str, ids: Iterable[str]) -> list[str]:
+    """Return the participants whose media can be read; those of all are asked for at once."""
+    keys = {each: part_key("media", session, each) for each in ids}
+    state.require(keys.values())
+    return [each for each, key in keys.items() if state.is_readable(key)]
 
 
 # Questions.
@@ -202,8 +209,7 @@ def media_state_of(command: MediaStateOf, state: State) -> Decision:
         require_participant(state, session, user, "the caller", "forbidden", "user")
     if participant is not None:
         return Decision(answer=_view(state, session, participant))
-    here = participants(state, session)
-    state.require([part_key("media", session, each) for each in here])
+    here = _readable(state, session, participants(state, session))
     return Decision(answer={each: _view(state, session, each) for each in here})
 
 

@@ -24,6 +24,7 @@ from bridge.domain.permissions import (
     mutes_about,
     mutes_key,
     put_mutes,
+    readable_mutes,
     save_mutes,
     save_permissions,
     turned_off,
@@ -175,7 +176,7 @@ def _in_room(state: State, session: str, room: str) -> list[str]:
     here = participants(state, session)
     members = (subject_key(*member) for each in here for member in members_named(state, session, each))
     state.require([*(mutes_key(session, each) for each in here), *members])
-    return [each for each in here if state.mutes(session, each).room == room]
+    return [each for each in readable_mutes(state, session, here) if state.mutes(session, each).room == room]
 
 
 def _merged(states: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:

@@ -144,10 +144,9 @@ def _places(party: Party) -> dict[str, str]:
 
 def _link(state: State, key: str, room: str, name: str, endpoint: str | None) -> None:
     """Let a subject's record name the party and its endpoint; None: no longer."""
-    try:
-        subject = state.subject_at(key)
-    except CorruptRecord:
+    if not state.is_readable(key):
         return
+    subject = state.subject_at(key)
     of_room = subject.parties.get(room, {})
     if of_room.get(name) == endpoint:
         return
@@ -263,10 +262,4 @@ def readable_parties(state: State, room: str, names: Iterable[str]) -> dict[str,
     """Return the records of parties, but for those that cannot be read: nobody else has to suffer for these."""
     names = list(names)
     state.require(party_keys(room, names))
-    found = {}
-    for name in names:
-        try:
-            found[name] = state.party(room, name)
-        except CorruptRecord:
-            continue
-    return found
+    return {name: state.party(room, name) for name in names if state.is_readable(party_key(room, name))}

@@ -124,6 +124,13 @@ def mutes_about(session: str, participant: str) -> str:
     return f"mutes/{session}/{participant}"
 
 
+def readable_mutes(state: State, session: str, ids: Iterable[str]) -> list[str]:
+    """Return the participants of whom what they have of their own can be read; that of all is asked for at once."""
+    keys = {each: mutes_key(session, each) for each in ids}
+    state.require(keys.values())
+    return [each for each, key in keys.items() if state.is_readable(key)]
+
+
 def put_mutes(
     state: State, case: Case, participant: str, mutes: Mutes, off: Collection[str] = (), *, to_admins: bool = True
 ) -> list[Emission]:
@@ -240,16 +247,15 @@ def _set_role(state: State, session: str, participant: str, role: str | None) ->
 
 def permissions_joined(state: State, session: str, joiners: Collection[str]) -> list[Emission]:
     """Tell each joiner what it may do, where the session has any permissions: what it had before it left is there."""
-    permissions = state.permissions(session)
-    if permissions == _NO_PERMISSIONS:
+    if not _has_permissions(state, session):
         return []
-    state.require([mutes_key(session, joiner) for joiner in joiners])
+    permissions = state.permissions(session)
     absent = tuple(each for each in permissions.absent if each not in joiners)
     if absent != permissions.absent or permissions.empty_ms is not None:
         permissions = replace(permissions, absent=absent, empty_ms=None)
         save_permissions(state, session, permissions)
     emissions = []
-    for joiner in joiners:
+    for joiner in readable_mutes(state, session, joiners):
         view = effective(permissions, state.mutes(session, joiner), joiner)
         about = mutes_about(session, joiner), state.version(mutes_key(session, joiner))
         members = members_named(state, session, joiner)
@@ -261,12 +267,11 @@ def permissions_joined(state: State, session: str, joiners: Collection[str]) -> 
 
 def permissions_left(state: State, session: str, leavers: Collection[str]) -> None:
     """Keep the own states and grants of who left for its return; room, devices and hand end."""
-    permissions = state.permissions(session)
-    if permissions == _NO_PERMISSIONS:
+    if not _has_permissions(state, session):
         return
-    state.require([mutes_key(session, leaver) for leaver in leavers])
+    permissions = state.permissions(session)
     absent = dict.fromkeys(permissions.absent)
-    for leaver in leavers:
+    for leaver in readable_mutes(state, session, leavers):
         before = state.mutes(session, leaver)
         after = Mutes(own=before.own, once=before.once)
         if after != before:
@@ -283,6 +288,9 @@ def permissions_left(state: State, session: str, leavers: Collection[str]) -> No
 
 def permissions_ended(state: State, session: str, leavers: Collection[str], *, is_last: bool) -> None:
     """Forget the permissions of a session that has ended, a chunk of its participants at a time."""
+    if not state.is_readable(permissions_key(session)):
+        _forget(state, session, leavers)
+        return
     permissions = state.permissions(session)
     if permissions == _NO_PERMISSIONS:
         return
@@ -291,12 +299,14 @@ def permissions_ended(state: State, session: str, leavers: Collection[str], *, i
         save_permissions(state, session, _NO_PERMISSIONS)
 
 
+def _has_permissions(state: State, session: str) -> bool:
+    return state.is_readable(permissions_key(session)) and state.permissions(session) != _NO_PERMISSIONS
+
+
 def _forget(state: State, session: str, ids: Collection[str]) -> None:
-    keys = [mutes_key(session, each) for each in ids]
-    state.require(keys)
-    for key in keys:
-        if state.is_known(key):
-            state.save(key, _NO_MUTES)
+    for each in readable_mutes(state, session, ids):
+        if state.is_known(mutes_key(session, each)):
+            state.save(mutes_key(session, each), _NO_MUTES)
 
 
 def expire_permissions(state: State, session: str, clock_ms: int) -> None:
@@ -324,8 +334,7 @@ def permissions_of(command: PermissionsOf, state: State) -> Decision:
     if participant is not None:
         require_participant(state, session, participant, "participant", "not_found")
         return Decision(answer=_answer(state, session, participant))
-    here = participants(state, session)
-    state.require([mutes_key(session, each) for each in here])
+    here = readable_mutes(state, session, participants(state, session))
     return Decision(answer={each: _answer(state, session, each) for each in here})
 
 

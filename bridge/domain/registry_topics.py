@@ -11,7 +11,7 @@ import msgspec
 from bridge.domain.ids import parse_subject_key
 from bridge.domain.records import NO_STATUS, Subject
 from bridge.domain.rules import Rules
-from bridge.domain.state import CorruptRecord, State
+from bridge.domain.state import State
 from bridge.domain.subjects import is_online
 from bridge.domain.values import Kind, Output
 
@@ -79,10 +79,9 @@ class RegistryTopics:
         if not self.are_for(state.organization):
             return outputs
         for key in keys:
-            try:
-                subject = state.subject_at(key)
-            except CorruptRecord:
+            if not state.is_readable(key):
                 continue
+            subject = state.subject_at(key)
             ref = parse_subject_key(key)
             topic = self._templates[ref.kind].format(organization=state.organization, id=ref.id)
             shown = _shown(subject, state.rules)

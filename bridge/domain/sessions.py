@@ -26,7 +26,7 @@ from bridge.domain.permissions import permissions_ended, permissions_joined, per
 from bridge.domain.records import NO_STATUS, Pending, Session
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
-from bridge.domain.state import CommitFirst, CorruptRecord, State
+from bridge.domain.state import CommitFirst, State
 from bridge.domain.subjects import presence_changed
 from bridge.errors import Refusal
 
@@ -69,10 +69,9 @@ def join_session(command: JoinSession, state: State) -> Decision:
 def _join(state: State, session_id: str, version: int, joiners: Sequence[Ref], pending: Pending) -> list[Emission]:
     emissions = [_relay(state, "JoinSessionEvent", session_id, version, _decode_fields(pending.fields), joiners)]
     for joiner in joiners:
-        try:
-            subject = state.subject(*joiner)
-        except CorruptRecord:
+        if not state.is_readable(subject_key(*joiner)):
             continue  # the others are invited all the same
+        subject = state.subject(*joiner)
         if session_id not in subject.sessions:
             state.save_subject(joiner, replace(subject, sessions={**subject.sessions, session_id: pending.time_ms}))
             emissions += presence_changed(state, joiner, subject, pending.cause, session=session_id)

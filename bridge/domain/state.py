@@ -126,6 +126,7 @@ class State:
 
     Attributes:
         audiences: session -> the endpoints of its members and their owners, for the present command only.
+        unreadable: keys of the records that were passed over.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class State:
         self.touched: set[str] = set()
         self.unfiled: set[str] = set()
         self.audiences: dict[str, dict[str, str]] = {}
+        self.unreadable: set[str] = set()
         self.sends: dict[str, Sent] = {}
         self._id_prefix = id_prefix
         self._id_suffix = id_suffix
@@ -261,12 +263,18 @@ class State:
         record: Subject = self._record(key)
         return record
 
-    def readable(self, key: str) -> Subject:
-        """Return a subject's record, the empty one where it cannot be read: nobody else has to suffer for it."""
+    def is_readable(self, key: str) -> bool:
+        """Tell whether a record can be read; who passes over one that cannot lets nobody else suffer for it."""
         try:
-            return self.subject_at(key)
+            self._record(key)
         except CorruptRecord:
-            return EMPTY_SUBJECT
+            self.unreadable.add(key)
+            return False
+        return True
+
+    def readable(self, key: str) -> Subject:
+        """Return a subject's record, the empty one where it cannot be read."""
+        return self.subject_at(key) if self.is_readable(key) else EMPTY_SUBJECT
 
     def session(self, session: str) -> Session:
         """Return a session's record; the empty one where it is unknown."""
