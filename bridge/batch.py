@@ -63,6 +63,7 @@ class Part:
         asked: who is answered once the broker has settled them.
         answers: who within this process is answered once all is committed, and with what.
         rejections: what could not be taken, and why.
+        anomalies: codes of what contradicted itself and was taken all the same.
         unsendable: outputs that the broker would not take, being too large; neither journaled nor published.
         moved: items that concern another organization.
         unfinished: records with work left over, to go before everything else.
@@ -80,6 +81,7 @@ class Part:
         self.answers: list[tuple[Waiter, object]] = []
         self.unsendable: list[Output] = []
         self.rejections: list[tuple[Item, Refusal]] = []
+        self.anomalies: list[str] = []
         self.moved: list[Item] = []
         self.unfinished: list[str] = []
         self._durable: set[int] = set()
@@ -143,13 +145,14 @@ class Part:
             outputs: list[Output] = []
             given: object = None
             refusal = None
+            anomalies: tuple[str, ...] = ()
             try:
                 decision = self._try(item, command, state, router, outputs)
                 if decision is None:
                     state.drop()
                     is_blocked = True
                 else:
-                    given, refusal = decision.answer, decision.refusal
+                    given, refusal, anomalies = decision.answer, decision.refusal, decision.anomalies
             except CommitFirst as first:
                 state.drop()
                 if not is_blocked:
@@ -176,6 +179,7 @@ class Part:
                 state.drop()
                 continue
             self.decided = index + 1
+            self.anomalies += anomalies
             if refusal is not None:
                 state.drop()
                 outputs += self._refuse(item, command, refusal, state)

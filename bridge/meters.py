@@ -27,10 +27,11 @@ COUNTS: dict[str, str] = {
     "refused_by_broker": "Messages that the broker refused, by PUBACK code 0x80 or more, or that it could not be sent.",
     "redelivered": "Messages of an earlier run, sent again from the journal.",
     "rejected": "Inputs that were not taken, by code.",
+    "anomalies": "Inputs that contradict themselves and were taken all the same, by code.",
     "unreadable": "Records that could not be read and were passed over, so that nobody else suffers for them.",
     "unmasked": "Values that a mask of send_event selected and that stay, being no text, by the mask's index.",
 }
-LABELS = {"rejected": "reason", "unmasked": "mask"}
+LABELS = {"rejected": "reason", "anomalies": "anomaly", "unmasked": "mask"}
 
 STAGES = ("wait", "load", "decide", "commit", "deliver")
 

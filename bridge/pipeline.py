@@ -441,6 +441,8 @@ class Line:
             self._counts[f"rejected:{refusal.code}"] += 1
             if item.reply is None:
                 self._reporter.report(item.source, refusal, state.moment.now_ms)
+        for code in part.anomalies:
+            self._counts[f"anomalies:{code}"] += 1
         for waiter, answer in part.answers:
             if isinstance(answer, Refusal):
                 waiter.refuse(answer)

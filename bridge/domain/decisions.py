@@ -24,12 +24,14 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         answer: an RPC's result, any JSON value, or a `Later`.
         verbatim: an event to pass on as it is.
         refusal: it cannot be taken and changes nothing; the emissions tell of that.
+        anomalies: codes of what contradicts itself in it, and was taken all the same.
     """
 
     emissions: Sequence[Emission] = ()
     answer: object = None
     verbatim: Verbatim | None = None
     refusal: Refusal | None = None
+    anomalies: tuple[str, ...] = ()
 
 
 NOTHING = Decision()

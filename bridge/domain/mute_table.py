@@ -26,6 +26,7 @@ class Effect(StrEnum):
     GRANTS = "one-time grants replaced by `unmuteOptions`, unless empty"
     GRANT = "one-time grants of `requestedMedia`"
     ATTENTION = "attention: of all where `muteAll`, else of the participant"
+    ANOMALY = "`muteAll` is passed over, and counted as an anomaly"
 
 
 class Row(NamedTuple):
@@ -48,7 +49,9 @@ class Row(NamedTuple):
 
 TABLE = (
     Row(True, None, None, None, True, (Effect.GRANT,)),
-    Row(True, None, None, True, False, (Effect.OWN, Effect.GRANTS)),  # the target is looked at first, so not muteAll
+    # The target is looked at first, so not muteAll.
+    Row(True, None, True, True, False, (Effect.OWN, Effect.GRANTS, Effect.ANOMALY)),
+    Row(True, None, None, True, False, (Effect.OWN, Effect.GRANTS)),
     Row(True, None, None, False, False, ()),
     Row(False, True, None, None, True, ()),
     Row(False, False, None, None, True, (Effect.ATTENTION,)),

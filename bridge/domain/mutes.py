@@ -35,6 +35,8 @@ from bridge.errors import Refusal
 
 replace = msgspec.structs.replace
 
+MUTE_ALL_WITH_USER = "mute_all_with_user"
+
 
 def report_mute(command: ReportMute, state: State) -> Decision:
     """Take what an upstream system announces; the table says what it means."""
@@ -61,7 +63,7 @@ def report_mute(command: ReportMute, state: State) -> Decision:
         told = None if me is None else () if is_other else (me.id,)
         is_all = command.mute_all and not is_other
         emissions += _request(state, case, command.room, command.requested, is_all=is_all, told=told)
-    return Decision(emissions)
+    return Decision(emissions, anomalies=(MUTE_ALL_WITH_USER,) if Effect.ANOMALY in effects else ())
 
 
 def mute_participant(command: MuteParticipant, state: State) -> Decision:

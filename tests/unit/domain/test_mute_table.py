@@ -52,6 +52,8 @@ def test_what_the_strategies_of_the_source_say(facts: tuple[bool, ...]) -> None:
     # "Personal one-time": with what was updated, never by an echo.
     assert (Effect.GRANTS in found) == (updated and not requested and (is_other or not is_own))
     assert (Effect.GRANT in found) == (requested and is_other)
+    # The normalised column: one who is named and all at once contradict each other.
+    assert (Effect.ANOMALY in found) == (is_other and mute_all and updated and not requested)
 
 
 @pytest.mark.parametrize("role", [None, "CREATOR", "ADMIN"])

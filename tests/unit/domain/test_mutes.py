@@ -131,3 +131,26 @@ def test_devices_are_passed_on() -> None:
 
 def records(world: World) -> dict[str, Any]:
     return {key: world.record(key) for key in world.stored()}
+
+
+# What contradicts itself.
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        ({"userId": "bob", "muteAll": True, **LOCK}, 1),
+        ({"userId": "bob", **LOCK}, 0),
+        ({"userId": "bob", "muteAll": True, "stateUpdated": False, **LOCK}, 0),
+        ({"userId": "bob", "muteAll": True, "requestedMedia": ["AUDIO"]}, 0),
+        ({"userId": "nobody", "muteAll": True, **LOCK}, 0),  # rejected: that is counted already
+        ({"muteAll": True, **LOCK}, 0),
+    ],
+)
+def test_all_and_one_at_once_is_the_one_and_counted_as_an_anomaly(fields: dict[str, Any], count: int) -> None:
+    world = call("ann", "bob")
+    notify(world, "ann", **fields)
+    assert world.counts["anomalies:mute_all_with_user"] == count
+    if count:
+        assert world.call("call_permissions", ["s1", "bob"])["own"] == LOCK["muteStates"]
+        assert world.call("call_permissions", ["s1", "bob"])["call"] == {}
