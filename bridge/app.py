@@ -7,11 +7,13 @@ import random
 import secrets
 import signal
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import TypeVar
 
 import structlog
 
+from bridge.adapters.http.health import Health
+from bridge.adapters.http.server import make_app, serving
 from bridge.adapters.mqtt.session import Session
 from bridge.adapters.mqtt.settings import SessionSettings
 from bridge.adapters.registry import RedisRegistry
@@ -38,6 +40,9 @@ _DRAIN_SECONDS = 5.0
 _FINISH_SECONDS = 2.0  # a few PINGREQs
 _COUNTS_EVERY_SECONDS = 60.0
 _ANSWER_SECONDS = 5.0
+# From when on `/readyz` says so. The registry clock moves about once a second.
+_SILENT_SECONDS = 5.0
+_SWEEP_LAG_MS = 30_000
 
 _T = TypeVar("_T")
 
@@ -66,13 +71,28 @@ async def _live(settings: Settings) -> int:
         loop.add_signal_handler(number, stopping.set)
     built = rooms(settings)
     desk = Desk(_ANSWER_SECONDS)
-    code = await _term(settings, built, desk, stopping, starting=True)
-    while code is None:
-        code = await _term(settings, built, desk, stopping, starting=False)
+    health = Health()
+    async with _http(settings, desk, built, health):
+        code = await _term(settings, built, desk, health, stopping, starting=True)
+        while code is None:
+            code = await _term(settings, built, desk, health, stopping, starting=False)
     return code
 
 
-async def _term(settings: Settings, built: Rooms, desk: Desk, stopping: asyncio.Event, *, starting: bool) -> int | None:
+@contextlib.asynccontextmanager
+async def _http(settings: Settings, desk: Desk, built: Rooms, health: Health) -> AsyncIterator[None]:
+    """Serve HTTP through all terms, so that a bridge that stands by says so."""
+    if not settings.http.port:
+        yield
+        return
+    app = make_app(settings, desk, built.rules, health)
+    async with serving(app, settings.http.host, settings.http.port):
+        yield
+
+
+async def _term(
+    settings: Settings, built: Rooms, desk: Desk, health: Health, stopping: asyncio.Event, *, starting: bool
+) -> int | None:
     """Stand by, be the active bridge, and end.
 
     Returns:
@@ -83,12 +103,17 @@ async def _term(settings: Settings, built: Rooms, desk: Desk, stopping: asyncio.
     bridge = f"{settings.name}/{instance}"
     registry, keeper = _registry(settings, built, bridge), _registry(settings, built, bridge)
     lease = Lease(registry, bridge)
+    meters = Meters()
+    meters.watch_process()
+    health.faults, health.exposition = lambda: [STANDS_BY], meters.exposition
     try:
         opened = await _unless(stopping, _open(registry, lease, settings, starting=starting))
         if opened is None:
             return 0
         client_id, owed = opened
-        code = await _serve(settings, registry, keeper, lease, instance, client_id, owed, built, desk, stopping)
+        code = await _serve(
+            settings, registry, keeper, lease, instance, client_id, owed, built, desk, health, meters, stopping
+        )
         with contextlib.suppress(RegistryUnavailable):
             await lease.release()
     except Exception as error:
@@ -214,10 +239,11 @@ async def _serve(
     owed: list[tuple[str, str, JournalEntry]],
     built: Rooms,
     desk: Desk,
+    health: Health,
+    meters: Meters,
     stopping: asyncio.Event,
 ) -> int:
     mqtt = settings.mqtt
-    meters = Meters()
     counts = meters.counts
     inbox = Inbox(counts)
     session = Session(
@@ -269,6 +295,7 @@ async def _serve(
     )
     line.owe(owed)
     _watch(meters, inbox, session, settlement, line)
+    health.faults = lambda: _faults(inbox, line)
     async with asyncio.TaskGroup() as tasks:
         connection = tasks.create_task(_part("mqtt-session", session.run()))
         working = tasks.create_task(_part("line", line.run()))
@@ -293,7 +320,6 @@ async def _serve(
 
 def _watch(meters: Meters, inbox: Inbox, session: Session, settlement: Settlement, line: Line) -> None:
     """Let the meters ask each room what it holds when somebody looks."""
-    meters.watch_process()
     for name, text, value in (
         ("connected", "1 while the broker has granted every subscription.", lambda: inbox.is_subscribed),
         ("redis_answers", "0 while the line waits for Redis.", lambda: not line.is_redis_away),
@@ -303,6 +329,20 @@ def _watch(meters: Meters, inbox: Inbox, session: Session, settlement: Settlemen
         ("sweep_lag_seconds", "How far expiries are behind the registry clock.", lambda: line.sweep_lag_ms / 1000),
     ):
         meters.gauge(name, text, value)
+
+
+def _faults(inbox: Inbox, line: Line) -> list[str]:
+    """Tell why the bridge does not work at the moment."""
+    faults = []
+    if not inbox.is_subscribed:
+        faults.append("the MQTT broker is away, or has not granted every subscription yet")
+    if line.is_redis_away:
+        faults.append("Redis is away")
+    if line.silent_seconds > _SILENT_SECONDS:
+        faults.append(f"the broker or Redis has not answered for {line.silent_seconds:.0f} s")
+    if line.sweep_lag_ms > _SWEEP_LAG_MS:
+        faults.append(f"expiries are {line.sweep_lag_ms / 1000:.0f} s late")
+    return faults
 
 
 def _own_topic(settings: Settings, template: str) -> str:

@@ -10,7 +10,7 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TypeVar
 
 import structlog
@@ -125,12 +125,18 @@ class Line:
         self._walked: str | None = None  # how far the walk over all registry topics is; None: it is over
         self._is_stopping = False
         self._swept_ms = 0
+        self._moved_at = monotonic()
         self.is_redis_away = False
 
     @property
     def sweep_lag_ms(self) -> int:
         """How far, on the registry clock, the sweep is behind: 0 once nothing is due any more."""
         return self._clock_ms - self._swept_ms
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago the registry clock last moved, since the broker and Redis both answered: usually about one."""
+        return monotonic() - self._moved_at
 
     def owe(self, entries: Iterable[tuple[str, str, JournalEntry]]) -> None:
         """Take over (organization, entry id, entry) left in the journal; delivered before the first input."""
@@ -204,7 +210,7 @@ class Line:
         self._epoch = epoch
         # An outage is noted before the first input after it, so that a keepalive then counts as one after it. Nothing
         # expires yet: what waits at the broker comes before the first PINGRESP.
-        self._clock_ms = await self._insist(self._registry.tick)
+        await self._move_clock()
         self._swept_ms = self._swept_ms or self._clock_ms
         owed, self._owed = self._owed, []
         now_ms = (await self._insist(lambda: self._registry.load({}))).moment.now_ms if owed else 0
@@ -245,8 +251,12 @@ class Line:
 
     async def _tick(self, mark: Confirmed) -> None:
         await self._forget_settled(mark)
-        self._clock_ms = await self._insist(self._registry.tick)
+        await self._move_clock()
         await self._sweep()
+
+    async def _move_clock(self) -> None:
+        self._clock_ms = await self._insist(self._registry.tick)
+        self._moved_at = monotonic()
 
     async def _sweep(self) -> None:
         clock_ms = self._clock_ms

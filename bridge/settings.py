@@ -505,6 +505,36 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class Http(_Section):
+    """The HTTP API, health and metrics, in the bridge's own process."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Beyond loopback set up tokens (auth) and a proxy in front that speaks TLS.",
+    )
+    port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on. 0: no HTTP.")
+    base_path: str = Field(
+        "/rtc-api",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Stands before /users/endpoints and /security; empty for none. Health, metrics, rpc and rooms have "
+        "none.",
+    )
+    empty_error_bodies: bool = Field(
+        False,
+        description="Whether errors have no body, but for those of /rooms: for clients that take any JSON for success.",
+    )
+    body_limit_bytes: Bytes = Field(
+        524_288, description="Bytes of the largest request body: sendEvent carries events up to 256 KiB. Larger: 413."
+    )
+    timeout_seconds: float = Field(
+        10, ge=0.1, le=300, description="Seconds for one request, its body and its answer; longer: 503."
+    )
+    maximum_concurrent: int = Field(
+        1000, ge=1, le=100_000, description="Requests in hand at a time; one more: 503 with Retry-After."
+    )
+
+
 class Audit(_Section):
     """What was told to whom, and what came of it: a stream per organization, read by the RPC events."""
 
@@ -588,6 +618,7 @@ class Settings(_Section):
     rooms: Rooms = Rooms()
     endpoints: Endpoints = Endpoints()
     sending: Sending = Sending()
+    http: Http = Http()
     auth: Auth = Auth()
     audit: Audit = Audit()
     log: Log = Log()
@@ -607,3 +638,10 @@ class Settings(_Section):
             if found not in ([], ["organization"]):
                 raise ValueError("may hold no placeholder but {organization}, and that once")
         return prefix
+
+    @model_validator(mode="after")
+    def _listens_safely(self) -> Self:
+        fault = self.auth.binding_fault(self.http.host) if self.http.port else None
+        if fault:
+            raise ValueError(fault)
+        return self

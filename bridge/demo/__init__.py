@@ -16,6 +16,9 @@ Try it by hand, each in a terminal of its own:
   mosquitto_rr -V 5 {at} -t rpc/register_endpoint -e replies/me -m '{{"userId":"ann","userEndpointId":"ann1","keepAliveSeconds":600,"watch":["device:lamp"]}}'
   mosquitto_sub {at} -t users/endpoints/ann1
   mosquitto_pub {at} -q 1 -t presence/devices/lamp -m online
+Or over HTTP; what the second sends is printed where a subscriber of one of her endpoints runs:
+  curl -H 'Content-Type: application/json' {http}/rtc-api/users/endpoints -d '{{"userId":"ann","userEndpointId":"ann2","keepAliveSeconds":600}}'
+  curl -H 'Content-Type: application/json' {http}/rtc-api/users/endpoints/sendEvent -d '{{"userId":"ann","organizationId":"default","qos":1,"event":{{"type":"TeaReadyEvent","timestamp":"2026-01-01T16:00:00Z"}}}}'
 """  # noqa: E501 - commands are copied line by line
 
 
@@ -32,7 +35,7 @@ def play(*, for_seconds: float | None, story: bool, data: Path | None, addresses
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ended.set())
     with Stack(data, addresses, _say) as stack:
-        _say(BY_HAND.format(at=f"-h 127.0.0.1 -p {stack.mqtt_port}"))
+        _say(BY_HAND.format(at=f"-h 127.0.0.1 -p {stack.mqtt_port}", http=stack.http_url))
         _say(f"Data and logs are in {stack.data}{', until the end' if stack.temporary else ''}. Ctrl-C ends it.")
         end = time.monotonic() + for_seconds if for_seconds is not None else float("inf")
         told = Story(stack.mqtt_port, _say, ended, end) if story else None

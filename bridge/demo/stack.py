@@ -56,6 +56,7 @@ class Stack:
         self.data = data.resolve() if data else Path(tempfile.mkdtemp(prefix="endpoint-bridge-"))
         self.mqtt_port = 0
         self.redis_port = 0
+        self.http_port = 0
         self._addresses = addresses
         self._say = say
         self._lock: IO[str] | None = None
@@ -75,6 +76,11 @@ class Stack:
     def redis_url(self) -> str:
         """Address of the registry."""
         return f"redis://127.0.0.1:{self.redis_port}/0"
+
+    @property
+    def http_url(self) -> str:
+        """Address of the bridge's HTTP API."""
+        return f"http://127.0.0.1:{self.http_port}"
 
     def __enter__(self) -> Self:
         try:
@@ -161,7 +167,8 @@ class Stack:
         wanted = json.loads(kept.read_text()) if kept.exists() else {}
         self.mqtt_port = _port(wanted.get("mqtt", 0))
         self.redis_port = _port(wanted.get("redis", 0))
-        kept.write_text(json.dumps({"mqtt": self.mqtt_port, "redis": self.redis_port}))
+        self.http_port = _port(wanted.get("http", 0))
+        kept.write_text(json.dumps({"mqtt": self.mqtt_port, "http": self.http_port, "redis": self.redis_port}))
 
     def _start_broker(self) -> None:
         program = _program("mosquitto")
@@ -224,8 +231,8 @@ class Stack:
         self._wait_for("broker", watcher.is_connected)
         self._spawn_bridge()
         self._wait_for("bridge", lambda: self._online)
-        self._say(self.mqtt_url)
-        self._say(self.redis_url)
+        for address in (self.mqtt_url, self.http_url, self.redis_url):
+            self._say(address)
         for name in ("broker", "redis", "bridge"):
             self._say(f"{name} pid {self._children[name].pid}")
         self._write_addresses()
@@ -245,6 +252,7 @@ class Stack:
             "ENDPOINT_BRIDGE_MQTT__HOST": "127.0.0.1",
             "ENDPOINT_BRIDGE_MQTT__PORT": str(self.mqtt_port),
             "ENDPOINT_BRIDGE_REDIS__URL": self.redis_url,
+            "ENDPOINT_BRIDGE_HTTP__PORT": str(self.http_port),
             "ENDPOINT_BRIDGE_AUDIT__ENABLED": "true",
         }
         return {**os.environ, **addresses}
@@ -288,7 +296,8 @@ class Stack:
         self._written_for = pids["bridge"]
         if self._addresses is not None:
             new = self._addresses.with_name(f"{self._addresses.name}.{os.getpid()}.new")
-            new.write_text(json.dumps({"mqtt": self.mqtt_url, "redis": self.redis_url, "pids": pids}, indent=2) + "\n")
+            addresses = {"mqtt": self.mqtt_url, "http": self.http_url, "redis": self.redis_url}
+            new.write_text(json.dumps({**addresses, "pids": pids}, indent=2) + "\n")
             new.replace(self._addresses)
 
 

@@ -318,6 +318,13 @@ class ListEndpoints(msgspec.Struct, frozen=True):
     user: str
 
 
+class ViewEndpoint(msgspec.Struct, frozen=True):
+    """Ask for one endpoint."""
+
+    endpoint: str
+    caller: Caller = SERVICE
+
+
 class ListSubjects(msgspec.Struct, frozen=True):
     """Ask who is online, busy, or either (``status``): sorted ids greater than ``cursor``; ``limit`` None for all."""
 
@@ -390,6 +397,7 @@ Command = (
     | SendEvent
     | ReadAudit
     | ListEndpoints
+    | ViewEndpoint
     | ListSubjects
     | SessionsOf
     | SessionMembers

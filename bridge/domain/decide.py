@@ -15,6 +15,7 @@ from bridge.domain.endpoints import (
     list_endpoints,
     register_endpoint,
     unregister_endpoint,
+    view_endpoint,
     watch_endpoint,
 )
 from bridge.domain.evidence import explain
@@ -142,6 +143,7 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.SendEvent: send_event,
     c.ReadAudit: read_audit,
     c.ListEndpoints: list_endpoints,
+    c.ViewEndpoint: view_endpoint,
     c.ListSubjects: list_subjects,
     c.SessionsOf: sessions_of,
     c.SessionMembers: session_members,
@@ -236,7 +238,9 @@ _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
 }
 
 
-def _endpoint(command: c.RegisterEndpoint | c.KeepEndpoint | c.UnregisterEndpoint | c.WatchEndpoint) -> tuple[str, ...]:
+def _endpoint(
+    command: c.RegisterEndpoint | c.KeepEndpoint | c.UnregisterEndpoint | c.WatchEndpoint | c.ViewEndpoint,
+) -> tuple[str, ...]:
     return (command.endpoint,)
 
 
@@ -249,6 +253,7 @@ _OWNERS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.KeepEndpoint: _endpoint,
     c.UnregisterEndpoint: _endpoint,
     c.WatchEndpoint: _endpoint,
+    c.ViewEndpoint: _endpoint,
     c.RoomEvent: _endpoints_of_party,
     c.RejectRoomEvent: _endpoints_of_party,
 }
@@ -263,7 +268,7 @@ _PAGES: dict[type[c.Command], Callable[[Any], tuple[Page, ...]]] = {
 QUESTIONS = frozenset(
     (
         *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.MediaStateOf, c.RoomParties),
-        *(c.PermissionsOf, c.ReadAudit, c.Explain),
+        *(c.PermissionsOf, c.ReadAudit, c.Explain, c.ViewEndpoint),
     )
 )
 

@@ -17,6 +17,7 @@ from bridge.domain.commands import (
     ListEndpoints,
     RegisterEndpoint,
     UnregisterEndpoint,
+    ViewEndpoint,
     WatchEndpoint,
 )
 from bridge.domain.decisions import NOTHING, Decision
@@ -181,19 +182,28 @@ def watch_endpoint(command: WatchEndpoint, state: State) -> Decision:
 
 def list_endpoints(command: ListEndpoints, state: State) -> Decision:
     """Answer a user's endpoints as the API's ``UserEndpointView``."""
-    return Decision(
-        answer=[
-            {
-                "id": name,
-                "userId": command.user,
-                "organizationId": state.organization,
-                "keepAliveSeconds": endpoint.keep_alive_seconds,
-                "state": state_of(endpoint, state.moment.resumed_ms),
-                "version": endpoint.version,
-            }
-            for name, endpoint in sorted(state.subject("user", command.user).endpoints.items())
-        ]
-    )
+    endpoints = state.subject("user", command.user).endpoints
+    return Decision(answer=[_view(state, command.user, name, endpoints[name]) for name in sorted(endpoints)])
+
+
+def view_endpoint(command: ViewEndpoint, state: State) -> Decision:
+    """Answer one endpoint as the API's ``UserEndpointView``; ``userId`` is its subject's id."""
+    name = command.endpoint
+    ref = _holder(state, name, command.caller)
+    if ref is None:
+        raise _not_found(name)
+    return Decision(answer=_view(state, ref.id, name, state.subject(*ref).endpoints[name]))
+
+
+def _view(state: State, user: str, name: str, endpoint: Endpoint) -> dict[str, object]:
+    return {
+        "id": name,
+        "userId": user,
+        "organizationId": state.organization,
+        "keepAliveSeconds": endpoint.keep_alive_seconds,
+        "state": state_of(endpoint, state.moment.resumed_ms),
+        "version": endpoint.version,
+    }
 
 
 def expire_endpoints(state: State, ref: Ref, clock_ms: int) -> list[Emission]:
@@ -268,12 +278,19 @@ def check_watch(names: Iterable[str], field: str) -> tuple[str, ...]:
 
 
 def _holder(state: State, name: str, caller: Caller) -> Ref | None:
-    """Return who holds an endpoint id; None where nobody does, or somebody that the caller may not touch."""
+    """Return who holds an endpoint id; None where nobody does.
+
+    Raises:
+        Refusal: ``forbidden``, where the caller may not touch it.
+    """
     owner = state.owner(name)
-    if owner is None or (caller.user is not None and (owner.kind, owner.subject) != ("user", caller.user)):
+    if owner is None:
         return None
-    if owner.organization != state.organization:
-        if state.rules.organization_in_topic or caller.user is not None:
+    is_elsewhere = owner.organization != state.organization
+    if caller.user is not None and (is_elsewhere or (owner.kind, owner.subject) != ("user", caller.user)):
+        raise Refusal("forbidden", f"userEndpointId {name} belongs to somebody else: use one of your own")
+    if is_elsewhere:
+        if state.rules.organization_in_topic:
             return None
         raise Elsewhere(owner.organization)
     ref = Ref(owner.kind, owner.subject)

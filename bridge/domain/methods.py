@@ -30,6 +30,7 @@ from bridge.domain.commands import (
     SessionsOf,
     UnregisterEndpoint,
     UpdateDeviceStatus,
+    ViewEndpoint,
     WatchEndpoint,
 )
 from bridge.domain.endpoints import check_watch
@@ -315,6 +316,9 @@ METHODS: dict[str, Method] = {
         lambda p, call: WatchEndpoint(_endpoint_id(p.user_endpoint_id), _watch_names(p.watch, call.rules), call.caller),
         users=True,
     ),
+    "view_endpoint": Method(
+        _Endpoint, lambda p, call: ViewEndpoint(_endpoint_id(p.user_endpoint_id), call.caller), users=True
+    ),
     "send_event": Method(_Send, _send, users=True),
     "events": Method(_Events, _events),
     "list_endpoints": Method(_User, lambda p, call: ListEndpoints(_own_user(p.user_id, call)), users=True),
@@ -331,8 +335,17 @@ RPC_CODES = frozenset(
 )
 
 
-def decode_call(method: str, payload: bytes, call: Call, organization: str) -> tuple[str, Command]:
+def decode_call(
+    method: str, payload: bytes, call: Call, organization: str, *, strict: bool = True
+) -> tuple[str, Command]:
     """Decode an RPC.
+
+    Args:
+        method: its name.
+        payload: its parameters as JSON text.
+        call: who calls.
+        organization: of the caller.
+        strict: refuse unknown parameters; else they are passed over.
 
     Returns:
         The organization that it concerns (``organization`` unless a service names another one) and the command.
@@ -346,7 +359,7 @@ def decode_call(method: str, payload: bytes, call: Call, organization: str) -> t
     if call.caller.user is not None and not row.users:
         raise Refusal("forbidden", f"{method} is for services")
     try:
-        params = _params(row.params, payload)
+        params = _params(row.params, payload, strict=strict)
         named = getattr(params, "organization_id", None)
         if named is not None and named != organization:
             if call.caller.user is not None or call.rules.organization_in_topic:
@@ -365,7 +378,7 @@ def decode_call(method: str, payload: bytes, call: Call, organization: str) -> t
 _decode_values = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw]).decode
 
 
-def _params(params: type[_Params], payload: bytes) -> _Params:
+def _params(params: type[_Params], payload: bytes, *, strict: bool) -> _Params:
     texts = read_json(_decode_values, payload) if payload else {}
     names = params.__struct_encode_fields__
     if isinstance(texts, list):
@@ -373,7 +386,11 @@ def _params(params: type[_Params], payload: bytes) -> _Params:
             raise _invalid(f"{len(texts)} parameters given: at most {len(names)} ({', '.join(names)})")
         texts = dict(zip(names, texts, strict=False))
     verbatim = _VERBATIM.get(params)
-    given = {name: text if name == verbatim else read_document(bytes(text)) for name, text in texts.items()}
+    given = {
+        name: text if name == verbatim else read_document(bytes(text))
+        for name, text in texts.items()
+        if strict or name in names
+    }
     try:
         return msgspec.convert(given, params)
     except msgspec.ValidationError as error:

@@ -151,7 +151,7 @@ class Stand:
         config = self.folder / "bridge.toml"
         config.write_text(
             f'name = "{BRIDGE_NAME}"\n[mqtt]\nport = {self.mqtt_port}\n'
-            f'[redis]\nurl = "redis://127.0.0.1:{self.redis_port}/0"\n'
+            f'[http]\nport = 0\n[redis]\nurl = "redis://127.0.0.1:{self.redis_port}/0"\n'
             + (f'[[routes]]\nevent = "UserStatusChangedEvent"\nqos = {qos}\n' if qos != 1 else "")
         )
         online = threading.Event()

@@ -71,6 +71,7 @@ class Stand:
             options += ["--without", self._without]
         settings = {
             "NAME": name,
+            "HTTP__PORT": "0",
             "MQTT__PORT": str(self.way_to("broker").port),
             "REDIS__URL": f"redis://127.0.0.1:{self.way_to('redis').port}/0",
             "REDIS__TIMEOUT_SECONDS": str(REDIS_TIMEOUT_SECONDS),

@@ -291,7 +291,8 @@ class Bridge(Server):
 
     def __init__(self, directory: Path, watch: Client, settings: dict[str, str]) -> None:
         super().__init__(directory, port=1)
-        self._settings = {f"ENDPOINT_BRIDGE_{name}": value for name, value in settings.items()}
+        given = {"HTTP__PORT": "0", **settings}
+        self._settings = {f"ENDPOINT_BRIDGE_{name}": value for name, value in given.items()}
         self._watch = watch
         self._mark = 0
 

@@ -245,7 +245,7 @@ def test_a_user_may_touch_only_what_is_its_own(shared: Stack, fresh: Fresh) -> N
         return code
 
     for method in ("keepalive_endpoint", "unregister_endpoint"):
-        assert as_bob(method, b'{"userEndpointId":"%b"}' % endpoint.encode()) == "not_found"
+        assert as_bob(method, b'{"userEndpointId":"%b"}' % endpoint.encode()) == "forbidden"
     assert as_bob("register_endpoint", b'{"userId":"%b","keepAliveSeconds":60}' % ann.encode()) == "forbidden"
     assert as_bob("list_endpoints", b'{"userId":"%b"}' % ann.encode()) == "forbidden"
     assert as_bob("online_users", b"") == "forbidden"

@@ -54,7 +54,7 @@ def _house(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def told(monkeypatch: pytest.MonkeyPatch, form: str = "json") -> tuple[int, str]:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    settings = Settings.model_validate({"log": {"format": form}})
+    settings = Settings.model_validate({"log": {"format": form}, "http": {"port": 0}})
     configure_logging(settings.log)
     code = asyncio.run(asyncio.wait_for(app.run(settings), 10))
     assert "canary" not in stream.getvalue()

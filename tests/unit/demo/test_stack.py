@@ -55,11 +55,12 @@ def test_it_starts_says_where_and_leaves_nothing(tmp_path: Path) -> None:
     with Stack(None, file, lines.append) as stack:
         written = json.loads(file.read_text())
         pids = written["pids"]
-        assert lines[-5:] == [
-            written["mqtt"], written["redis"],
+        assert lines[-6:] == [
+            written["mqtt"], written["http"], written["redis"],
             f"broker pid {pids['broker']}", f"redis pid {pids['redis']}", f"bridge pid {pids['bridge']}",
         ]  # fmt: skip
         assert written["mqtt"] == f"mqtt://127.0.0.1:{stack.mqtt_port}"
+        assert written["http"] == f"http://127.0.0.1:{stack.http_port}"
         assert written["redis"] == f"redis://127.0.0.1:{stack.redis_port}/0"
         assert all(lives(pid) for pid in pids.values())
         stack.check()

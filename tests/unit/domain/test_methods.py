@@ -185,15 +185,32 @@ def test_a_user_names_itself_or_nobody() -> None:
     assert code(world, "register_endpoint", params, user="ann") == "forbidden"
 
 
-def test_anothers_endpoint_does_not_exist_for_a_user() -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "expected"), [("bob1", "forbidden"), ("device1", "forbidden"), ("nobody", "not_found")]
+)
+def test_a_user_may_not_touch_anothers_endpoint(endpoint: str, expected: str) -> None:
     world = World()
     world.register("bob", "bob1")
     world.register("ann", "device1", kind="device")
-    for endpoint in ("bob1", "device1", "nobody"):
-        assert code(world, "keepalive_endpoint", [endpoint], user="ann") == "not_found"
-        assert code(world, "unregister_endpoint", [endpoint], user="ann") == "not_found"
-        assert code(world, "watch_endpoint", [endpoint, ["*"]], user="ann") == "not_found"
+    for method in ("keepalive_endpoint", "unregister_endpoint", "view_endpoint"):
+        assert code(world, method, [endpoint], user="ann") == expected
+    assert code(world, "watch_endpoint", [endpoint, ["*"]], user="ann") == expected
     assert world.call("keepalive_endpoint", ["bob1"], user="bob") is None
+
+
+def test_an_endpoint_is_viewed_as_in_the_list() -> None:
+    world = World()
+    world.register("ann", "ann1", keepAliveSeconds=60)
+    view = world.call("view_endpoint", ["ann1"], user="ann")
+    assert [view] == world.call("list_endpoints", user="ann")
+    assert view == {
+        "id": "ann1",
+        "userId": "ann",
+        "organizationId": "default",
+        "keepAliveSeconds": 60,
+        "state": "HEALTHY",
+        "version": view["version"],
+    }
 
 
 # Organizations.
@@ -218,7 +235,7 @@ def test_a_service_reaches_an_endpoint_of_another_organization_by_its_id() -> No
     assert record is not None
     assert record["endpoints"]["ann1"]["renewed_ms"] == 2000
     assert world.call("watch_endpoint", ["ann1", ["*"]]) is None
-    assert code(world, "keepalive_endpoint", ["ann1"], user="ann") == "not_found"
+    assert code(world, "keepalive_endpoint", ["ann1"], user="ann") == "forbidden"
     world.say("users/endpoints/ann1/keepalive")
     assert world.call("unregister_endpoint", ["ann1"]) is None
     assert world.stored("acme") == set()

@@ -1,0 +1,142 @@
+"""The endpoint registration API: register, keep alive, unregister, look, send.
+
+Source: reference "endpoint API".
+"""
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from bridge.adapters.http import documents as d
+from bridge.adapters.http.calls import Asker, Calls, Fields, fields_of, idempotency_key, params_of, text_of
+from bridge.errors import Refusal
+
+REGISTRATION = ("keepAliveSeconds", "serverKeepAliveReminderOn", "userEndpointId", "userId", "kind", "watch")
+SENDING = ("event", "userId", "userEndpointId", "qos", "masks")
+TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def endpoint_routes(calls: Calls) -> APIRouter:
+    """Return the routes of ``/users/endpoints``."""
+    routes = APIRouter(prefix="/users/endpoints", tags=["endpoints"])
+
+    async def registered(request: Request) -> str:
+        asker, fields = await calls.asker(request), await fields_of(request)
+        params = _picked(fields, REGISTRATION)
+        user = asker.claims.user
+        if asker.claims.is_service and text_of(fields, "userId") is None and user is not None:
+            params["userId"] = msgspec.Raw(msgspec.json.encode(user))  # it registers itself
+        organization = calls.organization(asker, text_of(fields, "organizationId"))
+        found: Any = await calls.call(
+            asker,
+            "register_endpoint",
+            params_of(params),
+            organization=organization,
+            key=idempotency_key(request),
+        )
+        endpoint: str = found["id"]
+        return endpoint
+
+    on_registering = (*d.WITH_TOKEN, 409, 429)
+
+    @routes.post("", **d.document("Register", body=d.REGISTRATION, answer={"type": "string"}, errors=on_registering))
+    async def register(request: Request) -> Response:
+        return JSONResponse(await registered(request))
+
+    answer = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
+
+    @routes.post("/register", **d.document("Register", body=d.REGISTRATION, answer=answer, errors=on_registering))
+    async def register_by_name(request: Request) -> Response:
+        return JSONResponse({"id": await registered(request)})
+
+    async def named(request: Request, method: str, *names: str) -> Response:
+        asker, fields = await calls.asker(request), await fields_of(request)
+        _check_user(asker, fields)
+        organization = calls.organization(asker, text_of(fields, "organizationId"))
+        await calls.call(asker, method, params_of(_picked(fields, names)), organization=organization)
+        return Response(status_code=204)
+
+    on_naming = (*d.WITH_TOKEN, 404)
+
+    @routes.post("/keepalive", **d.document("Keep alive", body=d.NAMED, errors=on_naming, status=204))
+    async def keep_alive(request: Request) -> Response:
+        return await named(request, "keepalive_endpoint", "userEndpointId")
+
+    @routes.post("/unregister", **d.document("Unregister", body=d.UNREGISTRATION, errors=on_naming, status=204))
+    async def unregister(request: Request) -> Response:
+        return await named(request, "unregister_endpoint", "userEndpointId", "reason")
+
+    @routes.post(
+        "/sendEvent",
+        **d.document(
+            "Send an event to a user's endpoints, or to one",
+            body=d.SENDING,
+            answer=d.SENT,
+            errors=(*on_naming, 409),
+            parameters=[d.WANTS_OUTCOMES],
+        ),
+    )
+    async def send_event(request: Request) -> Response:
+        asker, fields = await calls.asker(request), await fields_of(request)
+        named = text_of(fields, "organizationId")
+        if asker.claims.is_service and named is None:
+            raise Refusal("invalid_params", "organizationId is missing: a service names whose user it means")
+        params: dict[str, object] = {**_picked(fields, SENDING), "outcomes": _truth(request, "outcomes")}
+        found = await calls.call(
+            asker,
+            "send_event",
+            params_of(params),
+            organization=calls.organization(asker, named),
+            key=idempotency_key(request),
+        )
+        return JSONResponse(found)
+
+    @routes.get(
+        "",
+        **d.document(
+            "List a user's endpoints",
+            answer={"type": "array", "items": d.VIEW},
+            errors=d.WITH_TOKEN,
+            parameters=[d.USER_ID, d.ORGANIZATION_ID],
+        ),
+    )
+    async def list_endpoints(request: Request) -> Response:
+        asker = await calls.asker(request)
+        user = request.query_params.get("userId")
+        params = params_of({} if user is None else {"userId": user})
+        organization = calls.organization(asker, request.query_params.get("organizationId"))
+        return JSONResponse(await calls.call(asker, "list_endpoints", params, organization=organization))
+
+    @routes.get(
+        "/{endpoint}",
+        **d.document(
+            "Look at one", answer=d.VIEW, errors=on_naming, parameters=[d.ENDPOINT_IN_PATH, d.ORGANIZATION_ID]
+        ),
+    )
+    async def view_endpoint(request: Request) -> Response:
+        asker = await calls.asker(request)
+        params = params_of({"userEndpointId": request.path_params["endpoint"]})
+        organization = calls.organization(asker, request.query_params.get("organizationId"))
+        return JSONResponse(await calls.call(asker, "view_endpoint", params, organization=organization))
+
+    return routes
+
+
+def _picked(fields: Fields, names: tuple[str, ...]) -> Fields:
+    return {name: fields[name] for name in names if name in fields}
+
+
+def _check_user(asker: Asker, fields: Fields) -> None:
+    """A client may say who it is; it must be who the token says."""
+    given = text_of(fields, "userId")
+    if given is not None and not asker.claims.is_service and given != asker.claims.user:
+        raise Refusal("forbidden", "userId is another user's: leave it out")
+
+
+def _truth(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false")
+    if text not in TRUTHS:
+        raise Refusal("invalid_params", f"{name} in the query is no truth value: write true or false")
+    return TRUTHS[text]

@@ -1,0 +1,62 @@
+"""Whether the process lives, whether it works, and its meters; for supervisors, balancers and Prometheus.
+
+They need no token: who reaches the port may look. Nothing here names a user or an endpoint.
+"""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from bridge.adapters.http import documents as d
+from bridge.adapters.http.problems import headers_of
+
+STATUS: d.Schema = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {"status": {"type": "string"}, "faults": {"type": "array", "items": {"type": "string"}}},
+}
+
+
+class Health:
+    """What there is to tell of the bridge at the moment; `bridge.app` changes it from term to term.
+
+    Attributes:
+        faults: tells why it does not work, in sentences; empty where it does.
+        exposition: tells the meters, in Prometheus' text format.
+    """
+
+    def __init__(
+        self, faults: Callable[[], list[str]] = lambda: ["the bridge starts"], exposition: Callable[[], bytes] = bytes
+    ) -> None:
+        self.faults = faults
+        self.exposition = exposition
+
+
+def health_routes(health: Health) -> APIRouter:
+    """Return the routes of ``/healthz``, ``/readyz`` and ``/metrics``."""
+    routes = APIRouter(tags=["health"])
+
+    @routes.get("/healthz", **d.document("Whether the process lives", answer=STATUS))
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    ready = d.document("Whether it works, and else why not", answer=STATUS)
+    ready["responses"][503]["content"] = {"application/json": {"schema": STATUS}}
+
+    @routes.get("/readyz", **ready)
+    async def readyz(_: Request) -> Response:
+        faults = health.faults()
+        if not faults:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready", "faults": faults}, 503, headers=headers_of(503))
+
+    metrics = d.document("Meters in the text format of Prometheus")
+    metrics["responses"][200]["content"] = {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}
+
+    @routes.get("/metrics", **metrics)
+    async def metered(_: Request) -> Response:
+        return Response(health.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return routes

@@ -1,0 +1,152 @@
+"""The HTTP server: the application, behind the gate, on a socket of its own in the bridge's event loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from bridge.adapters.http.calls import Calls
+from bridge.adapters.http.endpoints import endpoint_routes
+from bridge.adapters.http.gate import App, Gate
+from bridge.adapters.http.health import Health, health_routes
+from bridge.adapters.http.issuer import TokenIssuer
+from bridge.adapters.http.problems import problem
+from bridge.adapters.http.rpc import rpc_routes
+from bridge.adapters.http.security import security_routes
+from bridge.adapters.http.tokens import Tokens
+from bridge.desk import Desk
+from bridge.domain.rules import Rules
+from bridge.errors import ConfigError, Refusal
+from bridge.settings import Settings
+
+log = structlog.get_logger("bridge.http")
+
+ROOMS = "/rooms"
+IDLE_SECONDS = 30  # of a connection between two requests
+STOP_SECONDS = 2
+BACKLOG = 1024
+
+# What the router itself refuses.
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> App:
+    """Return the application.
+
+    Raises:
+        ConfigError: a key file of ``[auth]`` cannot be used.
+    """
+    http, auth = settings.http, settings.auth
+    app = FastAPI(
+        title="Endpoint Bridge",
+        version=_version(),
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    calls = Calls(Tokens(auth), desk, rules, settings.default_organization)
+    app.include_router(endpoint_routes(calls), prefix=http.base_path)
+    app.include_router(rpc_routes(calls))
+    app.include_router(health_routes(health))
+    if auth.token_endpoint:
+        routes = security_routes(TokenIssuer(auth, settings.default_organization))
+        # Clients know it with and without the path of the API.
+        for prefix in dict.fromkeys((http.base_path, "")):
+            app.include_router(routes, prefix=prefix)
+
+    def answer(request: Request, refusal: Refusal) -> Response:
+        return problem(refusal, is_empty=http.empty_error_bodies and not request.url.path.startswith(ROOMS))
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refusal)
+        return answer(request, error)
+
+    async def unrouted(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        found = answer(request, Refusal(_CODES.get(error.status_code, "invalid_params"), _remedy(error.status_code)))
+        found.headers.update(error.headers or {})
+        return found
+
+    async def failed(request: Request, _: Exception) -> Response:
+        return answer(request, Refusal("internal", "the bridge failed: see its log"))
+
+    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(HTTPException, unrouted)
+    app.add_exception_handler(Exception, failed)
+    return Gate(app, http, ROOMS)
+
+
+def _remedy(status: int) -> str:
+    if status == 405:
+        return "this path takes other methods: the header Allow names them"
+    return "no such path: /openapi.json lists them"
+
+
+def _version() -> str:
+    try:
+        return version("endpoint-bridge")
+    except PackageNotFoundError:  # a checkout that runs where it lies
+        return "0"
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # they are the bridge's
+
+
+@asynccontextmanager
+async def serving(app: App, host: str, port: int) -> AsyncIterator[int]:
+    """Serve the application while the context lasts; yields the port.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    listening = _listen(host, port)
+    found: int = listening.getsockname()[1]
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+    )
+    working = asyncio.create_task(server.serve(sockets=[listening]), name="http")
+    log.info("HTTP listens.", host=host, port=found)
+    try:
+        yield found
+    finally:
+        server.should_exit = True
+        await working
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"http.host: {host} is no address of this machine ({error.strerror}); name another") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"http.port: {host}:{port} cannot be listened on ({error.strerror}); name another, or 0 for no HTTP"
+        ) from None
+    listening.setblocking(False)
+    return listening
