@@ -150,11 +150,17 @@ class _User(_Params):
 
 
 class Method(NamedTuple):
-    """One row of the table; ``users`` tells whether a user may call it for what is its own."""
+    """One row of the table, which services may call.
+
+    Attributes:
+        users: whether a user may call it, too, for what is its own.
+        ops: whether operations may call it, too: it only asks.
+    """
 
     params: type[_Params]
     build: Callable[[Any, Call], Command]
     users: bool = False
+    ops: bool = False
 
 
 def _invalid(message: str) -> Refusal:
@@ -201,7 +207,7 @@ def _listing(what: str, kind: Kind) -> Method:
             raise _invalid(f"limit is {params.limit}: use 1..{MAXIMUM_ANSWER}")
         return ListSubjects(kind, what, params.limit, params.cursor)
 
-    return Method(_Page, build)
+    return Method(_Page, build, ops=True)
 
 
 def _update_device_status(params: _DeviceStatus, _: Call) -> Command:
@@ -287,19 +293,21 @@ def _mute(params: _Mute, call: Call) -> Command:
 METHODS: dict[str, Method] = {
     **{f"{what}_{kind}s": _listing(what, kind) for what in ("online", "busy", "status") for kind in KINDS},
     "update_device_status": Method(_DeviceStatus, _update_device_status),
-    "sessions_of": Method(_Subject, lambda p, _: SessionsOf(_kind(p.kind), _id(p.uuid, "uuid"))),
-    "explain": Method(_Subject, lambda p, _: Explain(_kind(p.kind), _id(p.uuid, "uuid"))),
-    "session_members": Method(_Session, lambda p, _: SessionMembers(_id(p.session, "session"))),
+    "sessions_of": Method(_Subject, lambda p, _: SessionsOf(_kind(p.kind), _id(p.uuid, "uuid")), ops=True),
+    "explain": Method(_Subject, lambda p, _: Explain(_kind(p.kind), _id(p.uuid, "uuid")), ops=True),
+    "session_members": Method(_Session, lambda p, _: SessionMembers(_id(p.session, "session")), ops=True),
     "media_state": Method(
         _Participant,
         lambda p, call: MediaStateOf(_id(p.session, "session"), _participant(p.participant), call.caller),
         users=True,
+        ops=True,
     ),
-    "room_parties": Method(_Room, lambda p, _: RoomParties(_id(p.room, "room"))),
+    "room_parties": Method(_Room, lambda p, _: RoomParties(_id(p.room, "room")), ops=True),
     "call_permissions": Method(
         _Participant,
         lambda p, call: PermissionsOf(_id(p.session, "session"), _participant(p.participant), call.caller),
         users=True,
+        ops=True,
     ),
     "mute_participant": Method(_Mute, _mute, users=True),
     "register_endpoint": Method(_Register, _register, users=True),
@@ -317,11 +325,11 @@ METHODS: dict[str, Method] = {
         users=True,
     ),
     "view_endpoint": Method(
-        _Endpoint, lambda p, call: ViewEndpoint(_endpoint_id(p.user_endpoint_id), call.caller), users=True
+        _Endpoint, lambda p, call: ViewEndpoint(_endpoint_id(p.user_endpoint_id), call.caller), users=True, ops=True
     ),
     "send_event": Method(_Send, _send, users=True),
-    "events": Method(_Events, _events),
-    "list_endpoints": Method(_User, lambda p, call: ListEndpoints(_own_user(p.user_id, call)), users=True),
+    "events": Method(_Events, _events, ops=True),
+    "list_endpoints": Method(_User, lambda p, call: ListEndpoints(_own_user(p.user_id, call)), users=True, ops=True),
 }
 
 # The codes that an RPC answers with (contract details 5); whatever else goes wrong with a request is its parameters.

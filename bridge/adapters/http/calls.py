@@ -13,10 +13,9 @@ from fastapi import Request
 from bridge.adapters.http.tokens import Claims, Tokens
 from bridge.desk import Desk
 from bridge.domain.codec import read_document, read_json
-from bridge.domain.commands import SERVICE, Caller, Command
-from bridge.domain.decide import QUESTIONS
+from bridge.domain.commands import SERVICE, Caller
 from bridge.domain.ids import is_organization
-from bridge.domain.methods import Call, decode_call
+from bridge.domain.methods import METHODS, Call, decode_call
 from bridge.domain.rules import Rules
 from bridge.errors import Refusal
 
@@ -108,17 +107,10 @@ class Calls:
             Refusal: with a code of the contract.
         """
 
-        def decoded(caller: Caller) -> tuple[str, Command]:
-            call = Call(caller, self._rules, secrets.token_urlsafe(12), key)
-            return decode_call(method, params, call, organization, strict=strict)
-
-        claims = asker.claims
-        if claims.is_service or not claims.is_ops:
-            return await self._desk.ask(*decoded(asker.caller()))
-        found, command = decoded(SERVICE)
-        if type(command) not in QUESTIONS:
-            found, command = decoded(asker.caller())
-        return await self._desk.ask(found, command)
+        row, claims = METHODS.get(method), asker.claims
+        acts_for_all = claims.is_service or (claims.is_ops and (row is None or row.ops))
+        call = Call(SERVICE if acts_for_all else asker.caller(), self._rules, secrets.token_urlsafe(12), key)
+        return await self._desk.ask(*decode_call(method, params, call, organization, strict=strict))
 
 
 async def body_of(request: Request) -> bytes:

@@ -50,7 +50,7 @@ class Gate:
         async def sent(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])
             await send(message)
 
         self._in_hand += 1
@@ -59,11 +59,11 @@ class Gate:
             async with asyncio.timeout(self._http.timeout_seconds):
                 await self._app(scope, body, sent)
         except Exception as error:
-            if status:  # it began to answer: nothing more can be said
-                raise
             refusal = _refusal(error, self._http)
             if refusal.code == "internal":
                 log.exception("A request failed. This is a bug.", method=scope["method"], path=_path(scope))
+            if status:  # it has begun to answer: the server sees to what is missing of that
+                return
             is_empty = self._http.empty_error_bodies and not scope["path"].startswith(self._has_body)
             answer = problem(refusal, is_empty=is_empty)
             if refusal.code == "too_large":

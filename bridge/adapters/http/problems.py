@@ -87,5 +87,4 @@ def field_of(message: str) -> str:
         return path.rstrip("`")
     if message.startswith("Object missing required field `"):
         return message.split("`")[1]
-    first = message.split(" ", 1)[0].rstrip(":")
-    return first if first[:1].islower() else ""
+    return message.split(" ", 1)[0].rstrip(":")

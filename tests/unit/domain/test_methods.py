@@ -1,11 +1,15 @@
 """The RPC methods through the whole line: parameters in every form, rights, limits, every code."""
 
+import json
 from typing import Any
 
 import pytest
 
-from bridge.domain.methods import METHODS, RPC_CODES
+from bridge.domain.commands import SERVICE
+from bridge.domain.decide import QUESTIONS
+from bridge.domain.methods import METHODS, RPC_CODES, Call, decode_call
 from bridge.domain.rules import Rules
+from bridge.errors import Refusal
 from tests.unit.world import RpcError, World, message, told
 
 LISTS = [f"{what}_{kind}s" for what in ("online", "busy", "status") for kind in ("user", "participant", "device")]
@@ -170,6 +174,19 @@ def test_lists_are_sorted_by_code_point_and_paged_over_both_indexes() -> None:
 @pytest.mark.parametrize("method", SERVICE_ONLY)
 def test_what_only_services_may(method: str) -> None:
     assert code(World(), method, user="ann") == "forbidden"
+
+
+def test_operations_may_call_what_only_asks() -> None:
+    params = {"uuid": "x", "kind": "user", "session": "s", "room": "r", "userId": "u", "userEndpointId": "e"}
+    call = Call(SERVICE, Rules(), "")
+    for method, row in METHODS.items():
+        given = json.dumps({name: params[name] for name in row.params.__struct_encode_fields__ if name in params})
+        try:
+            _, command = decode_call(method, given.encode(), call, "default")
+        except Refusal:
+            assert not row.ops, method
+        else:
+            assert row.ops == (type(command) in QUESTIONS), method
 
 
 def test_a_user_names_itself_or_nobody() -> None:
