@@ -138,6 +138,7 @@ def test_a_configuration_error_of_a_running_bridge_is_plain_text_with_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Line, "run", failing(ConfigError("redis: maxmemory-policy must be noeviction")))
+    monkeypatch.setenv("ENDPOINT_BRIDGE_HTTP__PORT", "0")
     monkeypatch.setattr(sys, "argv", ["endpoint-bridge", "run", "--config", "/dev/null"])
     with pytest.raises(SystemExit) as caught:
         cli.main()
