@@ -15,7 +15,7 @@ from bridge.domain.intake import Reply, answer, error_answer
 from bridge.domain.routing import Router
 from bridge.domain.state import CommitFirst, CorruptRecord, Elsewhere, NotLoaded, State
 from bridge.domain.values import Loading, Output, Page, Want
-from bridge.errors import Refusal
+from bridge.errors import Refusal, trail
 from bridge.outcomes import Asked
 from bridge.ports import Waiter
 from bridge.settlement import Held
@@ -172,7 +172,11 @@ class Part:
                 refusal, outputs = Refusal("corrupt_record", str(error)), []
             except Exception as error:
                 if not is_blocked:
-                    log.exception("A rule failed: its command is rejected. This is a bug.", command=type(command))
+                    log.error(
+                        "A rule failed: its command is rejected. This is a bug.",
+                        command=type(command).__name__,
+                        trail=trail(error),
+                    )
                 reason = f"the bridge failed on it ({type(error).__name__}), see its log"
                 refusal, outputs = Refusal("corrupt_record", reason), []
             if is_blocked:

@@ -10,6 +10,8 @@ Refusals are values wherever they can be (the line turns them into answers); the
 decide, and caught at the line's edge. Vendor exceptions stop at the adapter that talks to the vendor.
 """
 
+from traceback import extract_tb
+
 
 class BridgeError(Exception):
     """Base of everything the bridge raises on purpose."""
@@ -39,3 +41,12 @@ class LeaseLost(BridgeError):
 
 class RegistryUnavailable(BridgeError):
     """Redis is away, loading, read-only or full: nothing was decided, a retry helps."""
+
+
+def trail(error: BaseException) -> str:
+    """Return what an error is and where it came from, ``file:line``, innermost last; for logs.
+
+    Its message is left out: that of a bug met while reading or deciding may repeat what a caller sent.
+    """
+    frames = extract_tb(error.__traceback__)
+    return " > ".join([*(f"{frame.filename}:{frame.lineno}" for frame in frames), type(error).__name__])

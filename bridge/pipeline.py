@@ -28,7 +28,7 @@ from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.state import State
 from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corrupt, Moment, Output, Receipt, Want
-from bridge.errors import Refusal, RegistryUnavailable
+from bridge.errors import Refusal, RegistryUnavailable, trail
 from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Order, Sweep, Walk, input_of
 from bridge.meters import Meters
 from bridge.outcomes import Outcomes
@@ -288,7 +288,7 @@ class Line:
         except Refusal as error:
             refusal = error
         except Exception as error:
-            log.exception("A codec failed: its input is rejected. This is a bug.")
+            log.error("A codec failed: its input is rejected. This is a bug.", trail=trail(error))
             refusal = Refusal("invalid_field", f"the bridge failed to read it ({type(error).__name__}), see its log")
         else:
             return Item(decoded.organization, decoded.commands, decoded.reply, held, source)

@@ -12,17 +12,23 @@ from typing import Final, NamedTuple, Protocol
 
 from bridge.errors import Refusal
 
-BUDGET: Final = 200_000
+BUDGET: Final = 100_000
 """Of one document and all its masks, in nodes looked at; what costs more than a look (a comparison, a long text, a
 regular expression) counts as several."""
+
+SELECTOR_COST: Final = 1
+"""Of asking one selector at one place."""
+
+FOUND_COST: Final = 1
+"""Of a container that is selected on the way."""
 
 COPY_COST: Final = 2
 """Of a container in which something is masked."""
 
-INNER_COST: Final = 2
+INNER_COST: Final = 3
 """Of a container that ``..`` finds, beside the look at it."""
 
-CONDITION_COST: Final = 2
+CONDITION_COST: Final = 3
 """Of one call of a filter's condition."""
 
 CONTAINERS: Final = (dict, list)
@@ -83,12 +89,12 @@ class Walk:
         """Mark the strings that the path selects; return how many of the selected nodes are none."""
         if not path:
             return 1
-        places: Iterable[Place] = (self.root,)
+        places: Collection[Place] = (self.root,)
         for segment in path[:-1]:
             places = self._inner(places, segment)
         last = path[-1]
         others = 0
-        for place in self._descended(places) if last.descends else places:
+        for place in self._selecting(places, last):
             for selector in last.selectors:
                 for key, value in selector.children(place.value, self):
                     if not isinstance(value, str) or key is None:
@@ -109,16 +115,24 @@ class Walk:
                 copy[key] = "*" * len(copy[key])  # type: ignore[index, arg-type]  # marked: a text
         return copies.get(self.root, self.document)
 
-    def _inner(self, places: Iterable[Place], segment: "Segment") -> Iterable[Place]:
+    def _inner(self, places: Collection[Place], segment: "Segment") -> Collection[Place]:
+        places = self._selecting(places, segment)
         found: dict[Place, None] = {}
-        for place in self._descended(places) if segment.descends else places:
+        for place in places:
             for selector in segment.selectors:
                 for key, value in selector.children(place.value, self):
                     if isinstance(value, CONTAINERS):
                         found[place if key is None else self._child(place, key, value)] = None
+        self.spend(FOUND_COST * len(found))
         return found
 
-    def _descended(self, places: Iterable[Place]) -> Iterable[Place]:
+    def _selecting(self, places: Collection[Place], segment: "Segment") -> Collection[Place]:
+        """Return the places that a segment selects from, paid for."""
+        places = self._descended(places) if segment.descends else places
+        self.spend(SELECTOR_COST * len(segment.selectors) * len(places))
+        return places
+
+    def _descended(self, places: Iterable[Place]) -> Collection[Place]:
         found: dict[Place, None] = {}
         waiting = list(places)
         while waiting:
@@ -130,7 +144,7 @@ class Walk:
             if inner is None:
                 inner = self.inner[place] = self._enter(place)
             else:
-                self.spend(1 + len(inner))
+                self.spend(2 * (1 + len(inner)))
             waiting += inner
         return found
 
@@ -204,9 +218,8 @@ class Name:
     def __init__(self, name: str) -> None:
         self.key = name
 
-    def children(self, value: object, walk: Walk) -> Iterable[Child]:
+    def children(self, value: object, _walk: Walk) -> Iterable[Child]:
         """Yield the member, if it is there."""
-        walk.spend(1)
         if isinstance(value, dict) and self.key in value:
             return ((self.key, value[self.key]),)
         return ()
@@ -218,9 +231,8 @@ class Index:
     def __init__(self, index: int) -> None:
         self.key = index
 
-    def children(self, value: object, walk: Walk) -> Iterable[Child]:
+    def children(self, value: object, _walk: Walk) -> Iterable[Child]:
         """Yield the element, if it is there."""
-        walk.spend(1)
         if isinstance(value, list) and -len(value) <= self.key < len(value):
             return ((self.key % len(value), value[self.key]),)
         return ()
@@ -329,6 +341,7 @@ class Query:
         for descends, selectors in self._path:
             if descends:
                 nodes = _with_descendants(nodes, walk)
+            walk.spend(SELECTOR_COST * len(selectors) * len(nodes))
             nodes = [child for node in nodes for selector in selectors for _, child in selector.children(node, walk)]
         return nodes
 

@@ -52,7 +52,7 @@ MAXIMUM_NESTING: Final = 16
 """Brackets within brackets, or negations: what recurses on a mask does so at most this deep."""
 MAXIMUM_DIGITS: Final = 40
 MAXIMUM_REGEXES: Final = 4
-MAXIMUM_JOINTS: Final = 32
+MAXIMUM_JOINTS: Final = 16
 """Of ``&&`` and ``||`` in all: parsing a condition costs the most of a mask's reading, 25 us."""
 
 SYMBOLS: Final = {

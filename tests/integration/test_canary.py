@@ -136,6 +136,30 @@ def test_what_masks_hide_is_delivered_and_nowhere_else(tmp_path: Path, flavour: 
             assert at < 0, f"{name}: {text[max(at - 300, 0) : at + 100]!r}"
 
 
+def test_what_masks_of_routes_hide_is_neither_in_the_audit_stream_nor_in_a_log(tmp_path: Path) -> None:
+    route = {"event": "DeviceStatusChangedEvent", "masks": ["$.status..secret", "$.status.note"]}
+    status = {"secret": "CANARY-1", "list": [{"secret": "CANARY-2"}, {"open": "seen"}], "note": "CANARY-3"}
+    with tapped(tmp_path, ROUTES=json.dumps([route]), ENDPOINTS__DEFAULT_WATCH='["*"]') as (found, tap):
+        world = found.world
+        world.rpc("register_endpoint", {"userId": "ann", "userEndpointId": "ann1", "keepAliveSeconds": 600})
+        endpoint = found.client()
+        endpoint.subscribe("users/endpoints/ann1")
+        world.publish("presence/devices/lamp/status", status)
+        endpoint.expect(lambda m: m.type == "DeviceStatusChangedEvent" and m.json["status"] == status)
+        for payload in (json.dumps(status)[:-1].encode(), json.dumps([status] * 1_000).encode()):
+            world.publish("presence/devices/lamp/status", payload)
+        entries = world.rpc("events", {"filter": {"type": "DeviceStatusChangedEvent"}})
+        hidden = {"secret": "*" * 8, "list": [{"secret": "*" * 8}, {"open": "seen"}], "note": "*" * 8}
+        assert [entry["event"]["status"] for entry in entries] == [hidden]
+        # The record and the journal hold the status itself, since that is what is told; nothing else does.
+        commands = tap.heard.split(b"\r\n")
+        assert not [line for line in commands if CANARY in line and b":audit" in line]
+        assert any(b":audit" in line for line in commands)
+        rejected = b"".join(m.payload for m in world.messages if m.topic.endswith("/rejected"))
+        assert rejected.count(b"reason") == 2
+        assert CANARY not in rejected + found.bridge.log.encode()
+
+
 def dump(found: Stack) -> bytes:
     """Return everything that Redis holds."""
     client: Any = Redis.from_url(found.redis.url)

@@ -8,7 +8,6 @@ from itertools import cycle, repeat
 from typing import Any
 
 import pytest
-import structlog
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
@@ -603,13 +602,19 @@ def test_a_failing_rule_is_rejected_and_the_others_go_on(monkeypatch: pytest.Mon
     from bridge.domain import commands, decide
 
     def broken(*_: object) -> None:
-        raise ZeroDivisionError
+        raise KeyError("canary")
 
     world = World()
     monkeypatch.setitem(decide._RULES, commands.StopSession, broken)
-    world.feed(
-        message("presence/users/a", "online"), message("sessions/s1", STOP), message("presence/users/b", "online")
-    )
+    with capture_logs() as logged:
+        world.feed(
+            message("presence/users/a", "online"), message("sessions/s1", STOP), message("presence/users/b", "online")
+        )
+    [line] = logged
+    assert line["command"] == "StopSession"
+    assert line["trail"].endswith(" > KeyError")
+    assert "test_pipeline.py:" in line["trail"]
+    assert "canary" not in str(logged)
     assert world.call("online_users") == ["a", "b"]
     assert world.codes == ["corrupt_record"]
     assert world.all_acknowledged
@@ -714,7 +719,7 @@ async def test_while_redis_is_away_nothing_is_acknowledged_and_then_all_is() -> 
 async def test_each_reason_why_redis_is_away_is_told_once() -> None:
     registry = Away()
     registry.reasons = cycle(("down", "it is back, and a replica", "down"))
-    with structlog.testing.capture_logs() as entries:
+    with capture_logs() as entries:
         world = World(registry=registry)
         async with running(world):
             registry.is_away = True
@@ -849,12 +854,14 @@ def test_a_bare_will_takes_a_device_offline_whose_clock_ran_ahead() -> None:
 
 def test_a_codec_that_fails_costs_one_input(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(_: Input) -> Decoded:
-        raise KeyError("bug")
+        raise KeyError("canary")
 
     world = World()
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, capture_logs() as logged:
         patched.setattr(world.line._intake, "decode", failing)
         world.feed(message("presence/users/ann", "online"))
+    assert logged[0]["trail"].endswith(" > KeyError")
+    assert "canary" not in str(logged)
     world.say("presence/users/eve", "online")
     assert world.call("online_users") == ["eve"]
     assert world.all_acknowledged

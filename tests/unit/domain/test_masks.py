@@ -113,7 +113,7 @@ def test_a_document_without_anything_in_it_stays(document: Any) -> None:
 
 def test_too_much_to_look_at_is_refused_and_changes_nothing() -> None:
     document = {"l": [{"a": "b"} for _ in range(50_000)]}
-    with pytest.raises(Refusal, match="more than 200,000 nodes") as refused:
+    with pytest.raises(Refusal, match="more than 100,000 nodes") as refused:
         masked(document, *["$..a"] * 8)
     assert refused.value.code == "invalid_mask"
     assert document["l"][0] == {"a": "b"}
@@ -121,10 +121,10 @@ def test_too_much_to_look_at_is_refused_and_changes_nothing() -> None:
 
 def test_depth_is_no_danger() -> None:
     document: Any = "leaf"
-    for _ in range(20_000):
+    for _ in range(15_000):
         document = {"x": document}
     result = masked(document, "$..x")
-    for _ in range(20_000):
+    for _ in range(15_000):
         result, document = result["x"], document["x"]
     assert (result, document) == ("****", "leaf")
 
