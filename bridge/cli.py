@@ -95,6 +95,10 @@ def check_config(config: ConfigOption = None, secrets: SecretsOption = None) -> 
     """Check the configuration; name everything that is wrong with it and end with exit code 2."""
     settings, sources = load_with_sources(config, secrets, os.environ)
     rooms(settings)  # what passes here also runs
+    if settings.auth.mode == "jwt":
+        from bridge.adapters.http.keys import keys_of  # cryptography, which no other command needs
+
+        keys_of(settings.auth)
     given = sum(source.kind != "default" for source in sources.values())
     topics = f"under {settings.prefix}" if settings.prefix else "without a prefix"
     typer.echo(

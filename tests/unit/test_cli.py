@@ -9,6 +9,7 @@ import structlog
 
 from bridge import cli
 from bridge.config import documented_defaults
+from tests.unit.adapters.http.identity import RSA, pem
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +61,24 @@ def test_what_only_the_rooms_refuse_is_told_by_check_config_too(
         "  routes[0].event: LampDimmedEvent is not made by this bridge: choose one of "
     )
     assert len(err.splitlines()) == 2
+
+
+def test_check_config_reads_the_keys_for_tokens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    key = tmp_path / "key.pem"
+    monkeypatch.setenv("ENDPOINT_BRIDGE_AUTH__MODE", "jwt")
+    monkeypatch.setenv("ENDPOINT_BRIDGE_AUTH__KEY_FILE", str(key))
+    assert called(monkeypatch, "check-config") == 2
+    assert capsys.readouterr().err == (
+        f"endpoint-bridge: auth.key_file: {key} cannot be read (No such file or directory); name a file that exists\n"
+    )
+    key.write_text("-----BEGIN PRIVATE KEY-----\nCANARY\n")
+    assert called(monkeypatch, "check-config") == 2
+    assert "holds a private key" in (told := capsys.readouterr().err)
+    assert "CANARY" not in told
+    key.write_bytes(pem(RSA))
+    assert called(monkeypatch, "check-config") == 0
 
 
 def test_check_config_loads_neither_redis_nor_the_line() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from bridge.adapters.http.problems import problem
-from bridge.errors import Refusal
+from bridge.errors import Refusal, trail
 from bridge.settings import Http
 
 log = structlog.get_logger("bridge.http")
@@ -61,7 +61,9 @@ class Gate:
         except Exception as error:
             refusal = _refusal(error, self._http)
             if refusal.code == "internal":
-                log.exception("A request failed. This is a bug.", method=scope["method"], path=_path(scope))
+                log.error(
+                    "A request failed. This is a bug.", method=scope["method"], path=_path(scope), trail=trail(error)
+                )
             if status:  # it has begun to answer: the server sees to what is missing of that
                 return
             is_empty = self._http.empty_error_bodies and not scope["path"].startswith(self._has_body)

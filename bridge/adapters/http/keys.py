@@ -13,6 +13,7 @@ from urllib.error import HTTPError
 
 import jwt
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -139,20 +140,31 @@ def keys_of(auth: Auth) -> Keys:
     setting, path = ("key_file", auth.key_file) if auth.key_file else ("jwks_file", auth.jwks_file)
     try:
         if setting == "key_file":
-            return FixedKey(_public_key(load_pem_public_key(Path(path).read_bytes()), auth.algorithms))
+            return FixedKey(_one_key(Path(path).read_bytes(), auth.algorithms))
         keys = KeySet(Path(path).read_bytes, auth.algorithms)
         keys.load()
     except OSError as error:
         raise ConfigError(
             f"auth.{setting}: {path} cannot be read ({error.strerror}); name a file that exists"
         ) from None
-    except ValueError:
-        form = "a public key as PEM" if setting == "key_file" else "a JWKS with a public key"
-        raise ConfigError(
-            f"auth.{setting}: {path} is not {form} for {' or '.join(auth.algorithms)}; name one that is, or change "
-            "auth.algorithms"
-        ) from None
+    except ValueError as error:
+        raise ConfigError(f"auth.{setting}: {path} {error}; name another file, or change auth.algorithms") from None
     return keys
+
+
+def _one_key(text: bytes, allowed: Sequence[str]) -> Key:
+    """Return the key of a PEM file.
+
+    Raises:
+        ValueError: says what it is instead, and nothing of what is in it.
+    """
+    if b"PRIVATE KEY-----" in text:
+        raise ValueError("holds a private key, which only the issuer of the tokens should have; write the public one")
+    try:
+        material = load_pem_public_key(text)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("is not a public key as PEM (-----BEGIN PUBLIC KEY-----)") from None
+    return _public_key(material, allowed)
 
 
 def key_set(text: bytes, allowed: Sequence[str]) -> dict[str | None, Key]:
@@ -165,7 +177,7 @@ def key_set(text: bytes, allowed: Sequence[str]) -> dict[str | None, Key]:
     """
     try:
         entries = json.loads(text)["keys"]
-    except (KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError('is not a JWKS: an object with a list "keys"') from None
     keys = [
         (entry.get("kid"), key)
@@ -186,7 +198,7 @@ def _entry(entry: dict[str, Any], allowed: Sequence[str]) -> Key | None:
         return None
     try:
         return _public_key(jwt.PyJWK(entry).key, [named] if named else allowed)
-    except (jwt.PyJWTError, ValueError, TypeError):
+    except (jwt.PyJWTError, ValueError, TypeError, UnsupportedAlgorithm):
         return None
 
 
@@ -203,7 +215,9 @@ def _public_key(material: Any, allowed: Sequence[str]) -> Key:
             fitting = ()
     algorithms = tuple(name for name in allowed if name in fitting)
     if not algorithms:
-        raise ValueError("this key fits none of the algorithms")
+        raise ValueError(
+            f"holds a key for {' or '.join(fitting) or 'none that is known'}, not for {' or '.join(allowed)}"
+        )
     return Key(material, algorithms)
 
 

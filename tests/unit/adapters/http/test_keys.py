@@ -106,17 +106,16 @@ def test_of_a_set_only_public_keys_for_allowed_algorithms_count() -> None:
     ("setting", "text", "reason"),
     [
         ("key_file", None, "cannot be read"),
-        ("key_file", b"no pem", "is not a public key as PEM for ES256"),
-        ("key_file", pem(RSA), "is not a public key as PEM for ES256"),
-        (
-            "key_file",
-            EC.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-            "is not a public key as PEM for ES256",
-        ),
+        ("key_file", b"no pem", "is not a public key as PEM"),
+        ("key_file", b"", "is not a public key as PEM"),
+        ("key_file", pem(RSA), "holds a key for RS256 or .* PS512, not for ES256"),
+        ("key_file", EC.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "holds a private key"),
         ("jwks_file", None, "cannot be read"),
-        ("jwks_file", b"[]", "is not a JWKS with a public key for ES256"),
-        ("jwks_file", jwks(), "is not a JWKS with a public key for ES256"),
-        ("jwks_file", jwks(jwk(OTHER_RSA, "one")), "is not a JWKS with a public key for ES256"),
+        ("jwks_file", b"[]", "is not a JWKS"),
+        ("jwks_file", b"{", "is not a JWKS"),
+        ("jwks_file", b"\xff", "is not a JWKS"),
+        ("jwks_file", jwks(), "holds no public key for ES256"),
+        ("jwks_file", jwks(jwk(OTHER_RSA, "one")), "holds no public key for ES256"),
     ],
 )
 def test_a_file_without_a_key_that_fits_is_named_at_the_start(
