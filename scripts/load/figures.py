@@ -1,30 +1,25 @@
-"""The arithmetic of the bench: from the load generator's lines and Redis' counters to one table. Pure."""
+"""The arithmetic of rounds: from the load generator's lines to medians, and to ratios within a round. Pure."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-PLAIN, COALESCING, BRIDGE = "C relay, plain", "C relay, coalescing 100 us", "bridge"
-VARIANTS = (PLAIN, COALESCING, BRIDGE)
-PROCESSES = ("bridge", "relay", "redis", "broker", "loadgen")
-COLUMNS = (
-    *("variant", "events/s", "to plain", "to coalescing"),
-    *("bridge us", "relay us", "redis us", "broker us", "loadgen us"),
-    *("batch", "lost", "disordered", "p50 ms", "p99 ms", "at events/s"),
-)
+from scripts.load.work import Cell, Column, Table
+
+PROCESSES = ("worker", "redis", "broker", "loadgen")
 
 
 class Sample(NamedTuple):
     """One variant's part of one round.
 
     Attributes:
-        rate: events/s that arrived.
-        cpu_us: process -> microseconds of CPU per event that arrived.
-        lost: events that never arrived.
-        disordered: events that arrived after a later one.
-        p50_ms: half of the events took no longer.
+        rate: messages/s that arrived.
+        cpu_us: process -> microseconds of CPU per message that arrived.
+        lost: messages that never arrived.
+        disordered: messages that arrived after a later one.
+        p50_ms: half of the messages took no longer.
         p99_ms: nor 99 of 100 longer than this.
-        batch: events per commit; 0 where nothing commits.
+        batch: messages per commit; 0 where nothing commits.
     """
 
     rate: float
@@ -40,97 +35,100 @@ Round = Mapping[str, Sample]
 """Variant -> its sample."""
 
 
-def sample_of(line: Mapping[str, Any], batch: float = 0) -> Sample:
+def sample_of(line: Mapping[str, Any], commits: int = 0) -> Sample:
     """Read the load generator's JSON line."""
     return Sample(
         rate=line["rate"],
-        cpu_us=line["cpu_us_per_msg"],
+        cpu_us=line["cpu_us"],
         lost=line["lost"],
-        disordered=line["out_of_order"],
+        disordered=line["disordered"],
         p50_ms=line["p50_ms"],
         p99_ms=line["p99_ms"],
-        batch=batch,
+        batch=line["received"] / commits if commits else 0,
     )
 
 
-def command_stats(info: Mapping[str, Mapping[str, float]], events: int) -> dict[str, dict[str, float]]:
-    """Read Redis' ``INFO commandstats``: command -> calls, microseconds a call, and microseconds per event."""
+def command_stats(info: Mapping[str, Mapping[str, float]], messages: int) -> dict[str, dict[str, float]]:
+    """Read Redis' ``INFO commandstats``: command -> calls, microseconds a call, and microseconds per message."""
     return {
         name.removeprefix("cmdstat_"): {
             "calls": stats["calls"],
             "us_per_call": stats["usec_per_call"],
-            "us_per_event": round(stats["usec"] / events, 3) if events else 0.0,
+            "us_per_message": round(stats["usec"] / messages, 3) if messages else 0.0,
         }
         for name, stats in sorted(info.items(), key=lambda entry: -entry[1]["usec"])
     }
 
 
-def ratio(rounds: Sequence[Round], variant: str, base: str) -> float:
-    """Median over the rounds of the ratio within a round, which drifts less than either rate."""
-    return median(one[variant].rate / one[base].rate for one in rounds)
+def medians(rounds: Sequence[Round], variant: str, figure: str) -> float:
+    """Median over the rounds of one figure of a variant."""
+    return float(median(getattr(one[variant], figure) for one in rounds))
 
 
-def summary(rounds: Sequence[Round], latency: Sequence[Round] = ()) -> list[dict[str, Any]]:
-    """One row per variant: medians, and for loss and disorder sums.
+def ratio(rounds: Sequence[Round], variant: str, base: str, figure: str = "rate") -> float:
+    """Median over the rounds of the ratio within a round, which drifts less than either figure."""
+    return float(median(getattr(one[variant], figure) / getattr(one[base], figure) for one in rounds))
+
+
+def lost(rounds: Sequence[Round]) -> int:
+    """Messages that never arrived, of all variants."""
+    return sum(sample.lost for one in rounds for sample in one.values())
+
+
+def disordered(rounds: Sequence[Round]) -> int:
+    """Messages that arrived after a later one, of all variants."""
+    return sum(sample.disordered for one in rounds for sample in one.values())
+
+
+def rates(title: str, rounds: Sequence[Round], bases: Mapping[str, str], what: str = "events/s") -> Table:
+    """One row per variant: its rate, what that is of each base's, and the CPU time of a message in each process.
 
     Args:
-        rounds: the closed-loop rounds, at least one.
-        latency: the open-loop rounds at half load; empty where there were none.
+        title: of the table.
+        rounds: at least one.
+        bases: column -> the variant to compare with.
+        what: is counted.
     """
-    rows: list[dict[str, Any]] = []
-    for variant in VARIANTS:
+    columns = [Column("variant"), Column(what), *(Column(f"to {name}", 2) for name in bases)]
+    columns += [Column(f"{process} us", 1) for process in (*PROCESSES, "all")]
+    columns += [Column("batch"), Column("lost"), Column("disordered")]
+    rows: list[list[Cell]] = []
+    for variant in rounds[0]:
         samples = [one[variant] for one in rounds]
-        paced = [one[variant] for one in latency]
-        every = [*samples, *paced]
+        batch = medians(rounds, variant, "batch")
         rows.append(
-            {
-                "variant": variant,
-                "rate": round(median(sample.rate for sample in samples)),
-                "rates": [round(sample.rate) for sample in samples],
-                "to_plain": round(ratio(rounds, variant, PLAIN), 2),
-                "to_coalescing": round(ratio(rounds, variant, COALESCING), 2),
-                "cpu_us": {
-                    process: round(median(sample.cpu_us[process] for sample in samples), 1)
-                    for process in PROCESSES
-                    if all(process in sample.cpu_us for sample in samples)
-                },
-                "batch": round(median(sample.batch for sample in samples), 1),
-                "lost": sum(sample.lost for sample in every),
-                "disordered": sum(sample.disordered for sample in every),
-                "half_load": {
-                    "rate": round(median(sample.rate for sample in paced)),
-                    "p50_ms": round(median(sample.p50_ms for sample in paced), 2),
-                    "p99_ms": round(median(sample.p99_ms for sample in paced), 2),
-                }
-                if paced
-                else None,
-            }
-        )
-    return rows
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of `summary` as a Markdown table."""
-    cells = [list(COLUMNS)]
-    for row in rows:
-        half = row["half_load"] or {}
-        cells.append(
             [
-                row["variant"],
-                f"{row['rate']:,}",
-                f"{row['to_plain']:.2f}",
-                f"{row['to_coalescing']:.2f}",
-                *(f"{row['cpu_us'][process]:.1f}" if process in row["cpu_us"] else "-" for process in PROCESSES),
-                f"{row['batch']:.0f}" if row["batch"] else "-",
-                str(row["lost"]),
-                str(row["disordered"]),
-                *(f"{half[name]:.2f}" if half else "-" for name in ("p50_ms", "p99_ms")),
-                f"{half['rate']:,}" if half else "-",
+                variant,
+                medians(rounds, variant, "rate"),
+                *(ratio(rounds, variant, base) for base in bases.values()),
+                *(
+                    median(sample.cpu_us[process] for sample in samples) if process in samples[0].cpu_us else None
+                    for process in PROCESSES
+                ),
+                median(sum(sample.cpu_us.values()) for sample in samples),
+                batch or None,
+                sum(sample.lost for sample in samples),
+                sum(sample.disordered for sample in samples),
             ]
         )
-    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    return Table(title, columns, rows)
+
+
+def latencies(title: str, rounds: Sequence[Round], bases: Mapping[str, str]) -> Table:
+    """One row per variant: its latency in the open loop, and what that is of each base's."""
+    columns = [Column("variant"), Column("at events/s"), Column("p50 ms", 2), Column("p99 ms", 2)]
+    columns += [Column(f"{quantile} to {name}", 2) for name in bases for quantile in ("p50", "p99")]
+    columns += [Column("lost"), Column("disordered")]
+    rows: list[list[Cell]] = []
+    for variant in rounds[0]:
+        samples = [one[variant] for one in rounds]
+        rows.append(
+            [
+                variant,
+                *(medians(rounds, variant, figure) for figure in ("rate", "p50_ms", "p99_ms")),
+                *(ratio(rounds, variant, base, q) for base in bases.values() for q in ("p50_ms", "p99_ms")),
+                sum(sample.lost for sample in samples),
+                sum(sample.disordered for sample in samples),
+            ]
+        )
+    return Table(title, columns, rows)

@@ -1,161 +1,83 @@
-"""The work ``relay``: a changed status document in, through registry and journal, one event to one endpoint out.
-
-In each round, one after another: the plain relay, the coalescing relay (100 us), the bridge; so that all three meet
-the same machine. Closed loop for the rate, and on request open loop at half of each one's rate for the latency.
-"""
+"""The work ``relay``: a changed status document in, through registry and journal, one event to one endpoint out."""
 
 import contextlib
-import json
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-from scripts.load.figures import BRIDGE, COALESCING, PLAIN, VARIANTS, Round, Sample, command_stats, sample_of
-from scripts.load.stand import Say, Stand, StandError, find_program, run_loadgen
+from scripts.load.figures import Round, disordered, lost, rates, ratio
+from scripts.load.house import feed, registrations
+from scripts.load.rounds import COALESCING, PLAIN, redis_commands, relay, run_rounds, status_events
+from scripts.load.stand import PRIMARY, Bridge, Stand
+from scripts.load.work import Plan, Result, Verdict
 
-WINDOW = 512  # events on their way at once, end to end
-PACED_WINDOW = 900  # in the open loop: below the broker's receive maximum
-WARM_UP_SECONDS, DRAIN_SECONDS = 1.0, 5.0
-DOCUMENT_BYTES = 400
-COALESCE_US = {PLAIN: 0, COALESCING: 100}
+EVENT = "UserStatusChangedEvent"
+AUDITED, MASKED = "bridge, audit stream on", "bridge, audit stream on, one mask"
+AUDIT = "[audit]\nenabled = true\n"
+BASES = {"plain": PLAIN, "coalescing": COALESCING}
+
+METHOD = """\
+A changed 400-byte status document is published on `presence/users/<id>/status`; the bridge loads the user's record,
+decides, commits record and journal entry in one script, and publishes a `UserStatusChangedEvent` (650 bytes) to the
+user's one endpoint. Every message is a change. 10,000 users with one endpoint each. At QoS 0 publisher, subscriber and
+the event's route are at QoS 0; the journal is written all the same. The relays are `scripts/load/c_relay.c`: one
+thread that copies `in/<x>` to `out/<x>` and acknowledges its input on the output's PUBACK, without parsing or registry.
+*Plain* writes what each read brought, *coalescing* waits 100 us first, so that the broker gets fewer and larger writes.
+They republish the 400 bytes as they are. 512 messages are on their way at once. CPU in us per message that arrived."""
 
 
-class Load(NamedTuple):
-    """How long and with what.
+def route(qos: int = 1, masks: Sequence[str] = ()) -> str:
+    """The event's route, as TOML."""
+    return f'[[routes]]\nevent = "{EVENT}"\nqos = {qos}\nmasks = {list(masks)}\n'
 
-    Attributes:
-        loadgen: path of the load generator.
-        c_relay: path of the null relay.
-        users: how many; each has one endpoint.
-        seconds: measured time of each variant in each round.
-        rounds: of each kind.
+
+def measure(plan: Plan) -> Result:
+    """Run all rounds at both QoS.
+
+    Raises:
+        StandError: a part of the stand failed.
     """
+    with Stand(plan.flavour) as stand, contextlib.ExitStack() as living:
 
-    loadgen: Path
-    c_relay: Path
-    users: int
-    seconds: float
-    rounds: int
+        def bridge(name: str, settings: str = "") -> Bridge:
+            made = stand.configure(name, settings)
+            feed(made.settings, registrations(made.prefix, plan.users))
+            living.enter_context(stand.bridge(made))
+            return made
+
+        relays = (PLAIN, COALESCING)
+        plan.say(f"relay: 4 bridges with {plan.users:,} endpoints each")
+        at_1 = [relay(stand, 1, name) for name in relays]
+        at_1 += [
+            status_events(stand, bridge(PRIMARY), 1),
+            status_events(stand, bridge("audited", AUDIT), 1, AUDITED),
+            status_events(stand, bridge("masked", AUDIT + route(masks=["$.status.note"])), 1, MASKED),
+        ]
+        at_0 = [relay(stand, 0, name) for name in relays]
+        at_0.append(status_events(stand, bridge("qos0", route(qos=0)), 0))
+        rounds_1 = run_rounds(plan, "relay QoS 1", at_1)
+        rounds_0 = run_rounds(plan, "relay QoS 0", at_0)
+        commands = redis_commands(stand, 1)
+        versions = stand.versions()
+    return Result(
+        work="relay",
+        method=METHOD,
+        tables=[
+            rates("QoS 1 in and out", rounds_1, {**BASES, "bridge": "bridge"}),
+            rates("QoS 0 in and out", rounds_0, BASES),
+        ],
+        verdicts=_verdicts(rounds_1, rounds_0),
+        lost=lost(rounds_1) + lost(rounds_0),
+        disordered=disordered(rounds_1) + disordered(rounds_0),
+        versions=versions,
+        details={"qos1": rounds_1, "qos0": rounds_0, "redis_commands": commands},
+    )
 
 
-class Measured(NamedTuple):
-    """All rounds of one QoS; ``commands`` is what Redis was asked in the last bridge sample."""
-
-    rounds: list[Round]
-    latency: list[Round]
-    commands: dict[str, dict[str, float]]
-
-
-def document(sample: int) -> str:
-    """The template of a status document of 400 bytes; the load generator fills in number and user.
-
-    The sample's number is in it, since the load generator counts from 0 each time: a document that stands already is
-    no change, and no event comes of it.
-    """
-    fields = {
-        "seq": "#" * 10,
-        "sample": sample,
-        "availability": "available",
-        "device": {"id": "u~~~~~~-desk", "battery": 87, "charging": True, "signal": -61},
-        "location": {"building": "north", "floor": 3, "room": "3.14"},
-        "capabilities": ["audio", "video", "screen"],
-    }
-    text = json.dumps({**fields, "note": ""}, separators=(",", ":"))
-    return json.dumps({**fields, "note": "x" * (DOCUMENT_BYTES - len(text))}, separators=(",", ":"))
-
-
-class Relay:
-    """Measures the work at one QoS on a stand whose bridge runs with the same QoS."""
-
-    def __init__(self, stand: Stand, load: Load, qos: int, say: Say) -> None:
-        self._stand = stand
-        self._load = load
-        self._qos = qos
-        self._say = say
-        self._commands: dict[str, dict[str, float]] = {}
-        self._samples = 0
-
-    def measure(self, *, with_latency: bool) -> Measured:
-        """Run all rounds."""
-        rounds = [self._round(f"round {number}", {}) for number in range(1, self._load.rounds + 1)]
-        paced: list[Round] = []
-        if with_latency:
-            half = {variant: median(one[variant].rate for one in rounds) / 2 for variant in VARIANTS}
-            commands = self._commands
-            paced = [self._round(f"half load {number}", half) for number in range(1, self._load.rounds + 1)]
-            self._commands = commands
-        return Measured(rounds, paced, self._commands)
-
-    def profile(self, file: Path) -> None:
-        """Record the bridge with py-spy through one sample that counts nowhere: SVG by the name, else raw stacks.
-
-        Raises:
-            StandError: py-spy is not installed.
-        """
-        program = find_program("py-spy")
-        if program is None:
-            raise StandError("py-spy is missing: .venv/bin/python -m pip install py-spy (not a dependency)")
-        form = "flamegraph" if file.suffix == ".svg" else "raw"
-        options = ["-d", f"{self._load.seconds:.0f}", "-r", "500", "-f", form, "-o", str(file)]
-        command = [program, "record", "-p", str(self._stand.pid("bridge")), *options]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as recording:  # noqa: S603 - our own words
-            try:
-                sample = self._sample(BRIDGE, 0)
-                recording.wait(30)
-            finally:
-                recording.kill()
-        self._say(f"QoS {self._qos}, profiled: {sample.rate:,.0f} events/s; {file}")
-
-    def _round(self, name: str, rates: dict[str, float]) -> Round:
-        samples: dict[str, Sample] = {}
-        for variant in VARIANTS:
-            with self._variant(variant):
-                samples[variant] = sample = self._sample(variant, rates.get(variant, 0))
-            self._say(f"QoS {self._qos}, {name}: {variant}: {sample.rate:,.0f} events/s, p99 {sample.p99_ms:.2f} ms")
-        return samples
-
-    @contextlib.contextmanager
-    def _variant(self, variant: str) -> Iterator[None]:
-        if variant == BRIDGE:
-            yield
-        else:
-            with self._stand.relay(self._load.c_relay, self._qos, COALESCE_US[variant]):
-                yield
-
-    def _sample(self, variant: str, rate: float) -> Sample:
-        is_bridge = variant == BRIDGE
-        worker = "bridge" if is_bridge else "relay"
-        topics = ("presence/users/u~~~~~~/status", "users/endpoints/#") if is_bridge else ("in/u~~~~~~", "out/#")
-        redis = self._stand.redis
-        redis.config_resetstat()
-        line = self._run_loadgen(worker, topics, rate)
-        if not is_bridge:
-            return sample_of(line)
-        info: Any = redis.info("commandstats")
-        self._commands = command_stats(info, line["received"])
-        commits = self._commands.get("sadd", {}).get(
-            "calls", 0
-        )  # every commit names its organization, nothing else does
-        return sample_of(line, line["received"] / commits if commits else 0)
-
-    def _run_loadgen(self, worker: str, topics: tuple[str, str], rate: float) -> dict[str, Any]:
-        load = self._load
-        self._samples += 1
-        template = self._stand.folder / "document.json"
-        template.write_text(document(10 * self._samples + self._qos))
-        options: dict[str, object] = {
-            "topic": topics[0],
-            "sub": topics[1],
-            "template": template,
-            "users": load.users,
-            "qos": self._qos,
-            "window": PACED_WINDOW if rate else WINDOW,
-            "rate": f"{rate:.0f}",
-            "warmup": WARM_UP_SECONDS,
-            "duration": load.seconds,
-            "drain": DRAIN_SECONDS,
-        }
-        patience_seconds = WARM_UP_SECONDS + load.seconds + DRAIN_SECONDS
-        return run_loadgen(load.loadgen, self._stand, options, (worker, "redis", "broker"), patience_seconds)
+def _verdicts(rounds_1: Sequence[Round], rounds_0: Sequence[Round]) -> list[Verdict]:
+    return [
+        Verdict("QoS 1 in and out, to the plain C relay", ratio(rounds_1, "bridge", PLAIN), 1.1, True),
+        Verdict("QoS 1 in and out, to the coalescing C relay", ratio(rounds_1, "bridge", COALESCING), 1.0, True),
+        Verdict("QoS 0 in and out, to the plain C relay", ratio(rounds_0, "bridge", PLAIN), 0.9, True),
+        Verdict("QoS 0 in and out, to the coalescing C relay", ratio(rounds_0, "bridge", COALESCING), 0.8, True),
+        Verdict("with the audit stream on, to without", ratio(rounds_1, AUDITED, "bridge"), 0.85, True),
+        Verdict("with one mask per event as well, to without", ratio(rounds_1, MASKED, "bridge"), 0.7, True),
+    ]

@@ -5,13 +5,21 @@ as many deliveries as the room had parties at first; their rosters are made all 
 """
 
 import json
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from scripts.load.stand import Say, Stand, run_loadgen
+from scripts.load.house import Message, feed, registrations
+from scripts.load.stand import PRIMARY, Bridge, Stand, run_loadgen
+from scripts.load.work import Cell, Column, Plan, Result, Table, Verdict
 
 WARM_UP_SECONDS, DRAIN_SECONDS = 1.0, 5.0
 WINDOW = 900  # joins on their way at once: below the broker's receive maximum
+
+METHOD = """\
+People join rooms that are full already, at a fixed rate (open loop), and each join is told to everybody who was there.
+QoS 1 in and out; latency from the time at which the join should have been sent to each of its deliveries; CPU in us per
+delivery. A join reads the room's index and, for the roster, the records of its parties; it writes its own record, its
+user's and the room's small one, and is told in one batch."""
 
 
 class Crowd(NamedTuple):
@@ -48,34 +56,46 @@ def online(user: str, party: str, **fields: object) -> str:
     return json.dumps({**event, **fields}, separators=(",", ":"))
 
 
-def measure(stand: Stand, loadgen: Path, seconds: float, say: Say) -> list[dict[str, Any]]:
+def measure(plan: Plan) -> Result:
     """Fill the rooms and let people join, one crowd after the other.
 
     Raises:
         StandError: a part of the stand failed.
-        subprocess.TimeoutExpired: the load generator took too long.
     """
-    results = []
-    for crowd in CROWDS:
-        users = crowd.rooms * crowd.parties
-        say(f"filling {crowd.rooms} rooms with {crowd.parties} parties each")
-        stand.register(users, lambda number, user, endpoint: (_topic(crowd, number), online(user, endpoint)))  # noqa: B023 - called at once
-        line = _join(stand, loadgen, crowd, seconds)
-        say(f"{crowd.name}: {line['rate']:,.0f} deliveries/s, p99 {line['p99_ms']:.1f} ms")
-        results.append({"crowd": crowd._asdict(), "name": crowd.name, "figures": line})
-    return results
+    lines = []
+    with Stand(plan.flavour) as stand:
+        made = stand.configure(PRIMARY)
+        for crowd in CROWDS:
+            plan.say(f"rooms: filling {crowd.rooms} with {crowd.parties} parties each")
+            feed(made.settings, _crowd(made, crowd))
+            with stand.bridge(made):
+                lines.append(_join(stand, made, crowd, max(plan.seconds, 2)))
+            plan.say(f"rooms: {crowd.name}: p99 {lines[-1]['p99_ms']:.1f} ms")
+        versions = stand.versions()
+    return Result(
+        work="rooms",
+        method=METHOD,
+        tables=[_table(lines)],
+        verdicts=[Verdict("p99 of a join told to its room", max(line["p99_ms"] for line in lines), 50, False, "ms")],
+        lost=sum(line["lost"] for line in lines),
+        versions=versions,
+    )
 
 
-def _topic(crowd: Crowd, number: int) -> str:
-    return f"presence/rooms/{crowd.room_of(number)}"
+def _crowd(bridge: Bridge, crowd: Crowd) -> Iterator[Message]:
+    users = crowd.rooms * crowd.parties
+    yield from registrations(bridge.prefix, users)
+    for number in range(users):
+        user = f"u{number:06d}"
+        yield f"{bridge.prefix}presence/rooms/{crowd.room_of(number)}", online(user, f"{user}~0")
 
 
-def _join(stand: Stand, loadgen: Path, crowd: Crowd, seconds: float) -> dict[str, Any]:
+def _join(stand: Stand, bridge: Bridge, crowd: Crowd, seconds: float) -> dict[str, Any]:
     template = stand.folder / "join.json"
     template.write_text(online("j" + "#" * 10, f"of{crowd.rooms}-" + "#" * 10, mark="#" * 10))
-    options: dict[str, object] = {
-        "topic": f"presence/rooms/{room(crowd.rooms, '~~~~~~')}",
-        "sub": "users/endpoints/#",
+    options = {
+        "topic": f"{bridge.prefix}presence/rooms/{room(crowd.rooms, '%%%%%%')}",
+        "sub": f"{bridge.prefix}users/endpoints/#",
         "key": '"mark"',
         "template": template,
         "users": crowd.rooms,
@@ -87,22 +107,19 @@ def _join(stand: Stand, loadgen: Path, crowd: Crowd, seconds: float) -> dict[str
         "duration": seconds,
         "drain": DRAIN_SECONDS,
     }
-    return run_loadgen(
-        loadgen, stand, options, ("bridge", "redis", "broker"), WARM_UP_SECONDS + seconds + DRAIN_SECONDS
-    )
+    return run_loadgen(stand, options, bridge.name)
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """The results as a table of Markdown."""
-    head = ["work", "deliveries/s", "p50 ms", "p99 ms", "max ms", "bridge us", "redis us", "broker us", "lost"]
-    rows = [head, ["-" * len(name) for name in head]]
-    for result in results:
-        figures = result["figures"]
-        cpu_us = figures["cpu_us_per_msg"]
-        times = [f"{figures[name]:.1f}" for name in ("p50_ms", "p99_ms", "max_ms")]
-        costs = [f"{cpu_us[name]:.1f}" for name in ("bridge", "redis", "broker")]
-        rows.append([result["name"], f"{figures['rate']:,.0f}", *times, *costs, str(figures["lost"])])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    )
+def _table(lines: list[dict[str, Any]]) -> Table:
+    columns = [Column("work"), Column("deliveries/s"), Column("p50 ms", 1), Column("p99 ms", 1), Column("max ms", 1)]
+    columns += [Column("bridge us", 1), Column("redis us", 1), Column("broker us", 1), Column("lost")]
+    rows: list[list[Cell]] = [
+        [
+            crowd.name,
+            *(line[figure] for figure in ("rate", "p50_ms", "p99_ms", "max_ms")),
+            *(line["cpu_us"][process] for process in ("worker", "redis", "broker")),
+            line["lost"],
+        ]
+        for crowd, line in zip(CROWDS, lines, strict=True)
+    ]
+    return Table("", columns, rows)

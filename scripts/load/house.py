@@ -1,0 +1,133 @@
+"""The bridge's line in this process, over the stand's Redis and without a broker: what fills a registry quickly.
+
+Every registration goes the product's own way, decode to commit, so what stands in Redis afterwards is what a bridge
+would have written. The outputs go nowhere and count as acknowledged.
+"""
+
+import itertools
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import mqtt5
+import uvloop
+
+from bridge.adapters.registry import RedisRegistry
+from bridge.config import rooms
+from bridge.desk import Desk
+from bridge.domain.intake import Intake, Limits
+from bridge.domain.values import Output, Receipt
+from bridge.inbox import Inbox
+from bridge.meters import Meters
+from bridge.outcomes import Outcomes
+from bridge.pipeline import MAXIMUM_BATCH, Line
+from bridge.reporter import Reporter
+from bridge.settings import Settings
+from bridge.settlement import Settlement
+from scripts.load.stand import StandError
+
+Message = tuple[str, str]
+"""Topic, the prefix included, and payload."""
+
+
+class _Nobody:
+    """Implements `bridge.ports.Broker`: settles everything at once."""
+
+    largest_packet_bytes = 268_435_460
+
+    def publish(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
+        settled([0] * len(outputs))
+
+    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        """Nothing came from a broker."""
+
+    async def drained(self) -> None:
+        return
+
+
+class _Supply(Inbox):
+    """Has something to give until the messages are over; then it ends the line."""
+
+    def __init__(self, meters: Meters, messages: Iterator[Message]) -> None:
+        super().__init__(meters.counts)
+        self._messages = messages
+        self.end: Callable[[], None] = lambda: None
+        self.connected(1, session_present=False)
+
+    async def wait(self) -> None:
+        if self.waiting:
+            return
+        batch = [
+            (mqtt5.PublishPacket(topic, payload.encode()), None)
+            for topic, payload in itertools.islice(self._messages, MAXIMUM_BATCH)
+        ]
+        if batch:
+            self.received(batch)
+            self.confirmed(1, 0)  # so that the clock moves, and the journal is emptied
+        else:
+            self.end()
+
+
+def feed(settings: Settings, messages: Iterable[Message]) -> None:
+    """Take messages through the line, in order, as if services had published them; return when all is committed.
+
+    Raises:
+        StandError: something was rejected.
+    """
+    uvloop.run(_feed(settings, iter(messages)))
+
+
+async def _feed(settings: Settings, messages: Iterator[Message]) -> None:
+    redis, instance = settings.redis, secrets.token_hex(4)
+    registry = RedisRegistry(redis.url, key_prefix=redis.key_prefix, bridge=f"{settings.name}/{instance}")
+    await registry.open()
+    built, meters, broker = rooms(settings), Meters(), _Nobody()
+    inbox = _Supply(meters, messages)
+    settlement = Settlement(broker, meters.counts)
+    mqtt = settings.mqtt
+    limits = Limits(mqtt.payload_limit_bytes, mqtt.rpc_payload_limit_bytes, mqtt.status_limit_bytes)
+    line = Line(
+        registry=registry,
+        broker=broker,
+        inbox=inbox,
+        desk=Desk(timeout_seconds=1),
+        settlement=settlement,
+        outcomes=Outcomes(
+            registry=registry,
+            broker=broker,
+            settlement=settlement,
+            auditor=None,
+            maximum_audit=1,
+            counts=meters.counts,
+        ),
+        intake=Intake(built.inputs, built.endpoint_topics, built.rules, limits, lambda: secrets.token_urlsafe(12)),
+        router=built.router,
+        rules=built.rules,
+        registry_topics=built.registry_topics,
+        reporter=Reporter(broker, "rejected"),
+        default_organization=settings.default_organization,
+        instance=instance,
+        new_epoch=lambda: secrets.token_hex(8),
+        meters=meters,
+    )
+    inbox.end = line.stop
+    await line.run()
+    await registry.close()
+    rejected = {name: count for name, count in meters.counts.items() if name.startswith("rejected")}
+    if rejected:
+        raise StandError(f"the bridge takes not what the bench feeds it: {rejected}")
+
+
+def registrations(
+    prefix: str, users: int, endpoints: int = 1, keep_alive_seconds: Callable[[], int] = lambda: 86_400
+) -> Iterator[Message]:
+    """Yield what registers users ``u000000``, ``u000001`` and so on with endpoints ``u000000~0``, ``~1``, ... each."""
+    for number in range(users):
+        for endpoint in range(endpoints):
+            user = f"u{number:06d}"
+            call = {
+                "userId": user,
+                "keepAliveSeconds": keep_alive_seconds(),
+                "userEndpointId": f"{user}~{endpoint}",
+            }
+            yield f"{prefix}rpc/register_endpoint", json.dumps(call)
