@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -323,6 +324,11 @@ class Bridge(Server):
         self.process = None
         raise RuntimeError(f"the bridge ended with exit code {code}:\n{self.log}")
 
+    @property
+    def http_url(self) -> str:
+        """Where its HTTP listens."""
+        return f"http://127.0.0.1:{self._settings['ENDPOINT_BRIDGE_HTTP__PORT']}"
+
     def ready(self) -> bool:
         return "online" in self.states(self._mark)
 
@@ -356,6 +362,7 @@ class Stack:
         self.bridge = bridge
         self.world = world
         self._clients: list[Client] = []
+        self._webs: list[httpx.Client] = []
 
     def client(self, **options: Any) -> Client:
         """Another client, closed with the stack."""
@@ -363,12 +370,18 @@ class Stack:
         self._clients.append(client)
         return client
 
-    def another_bridge(self, name: str) -> Bridge:
+    def web(self, bridge: "Bridge | None" = None, **options: Any) -> httpx.Client:
+        """An HTTP client of the bridge, or of another one, closed with the stack; give ``HTTP__PORT``."""
+        found = httpx.Client(base_url=(bridge or self.bridge).http_url, timeout=PATIENCE_SECONDS, **options)
+        self._webs.append(found)
+        return found
+
+    def another_bridge(self, name: str, **settings: str) -> Bridge:
         """A second bridge beside the same broker and Redis, not started."""
-        return Bridge(self.bridge.directory.with_name(name), self.world, {**self._settings, "NAME": name})
+        return Bridge(self.bridge.directory.with_name(name), self.world, {**self._settings, "NAME": name, **settings})
 
     def close(self) -> None:
-        for client in self._clients:
+        for client in [*self._clients, *self._webs]:
             client.close()
 
 
