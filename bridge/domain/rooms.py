@@ -4,7 +4,7 @@ The category decides who is in the room, never the ``offline`` flag. Who joins o
 message. Source: DESIGN 5, reference "rooms and media" B and C, contract details 14 to 22.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -66,7 +66,7 @@ def room_parties(command: RoomParties, state: State) -> Decision:
     return Decision(
         answer={
             "topicId": room,
-            "version": _version(state, room, parties),
+            "version": state.version(room_key(room)),
             "parties": [_view(state, room, name, party) for name, party in parties.items()],
             "users": {user: aggregate(ones) for user, ones in contents.items()},
         }
@@ -292,7 +292,7 @@ def _asker(command: RoomEvent | RejectRoomEvent, state: State) -> Seat:
 def _roster(state: State, room: str, seat: Seat) -> list[Emission]:
     """Tell one seat of everybody in the room."""
     parties = _parties(state, room)
-    version = _version(state, room, parties)
+    version = state.version(room_key(room))  # of the record that it is about, so that it never goes back
     lists: list[list[msgspec.Raw]] = [[]]
     size_bytes = 0
     for name, party in parties.items():
@@ -315,11 +315,6 @@ def _parties(state: State, room: str) -> dict[str, Party]:
     """Return everybody in a room, who came first first."""
     parties = readable_parties(state, room, state.seats(room))
     return dict(sorted(parties.items(), key=lambda item: item[1].joined))
-
-
-def _version(state: State, room: str, parties: Iterable[str]) -> int:
-    """Return the newest version of what a roster shows."""
-    return max([state.version(room_key(room)), *(state.version(party_key(room, name)) for name in parties)])
 
 
 def _view(state: State, room: str, name: str, party: Party) -> dict[str, object]:

@@ -59,7 +59,7 @@ def test_who_joins_is_told_of_everybody_in_one_message_each_with_its_version() -
         "mediaSession": NO_MEDIA,
         "version": answer["ann1"][0]["version"],
     }
-    assert parties["version"] == roster["version"] >= max(party["version"] for party in parties["parties"])
+    assert parties["version"] == roster["version"]
 
 
 def test_an_unknown_room_has_no_parties() -> None:
@@ -67,6 +67,19 @@ def test_an_unknown_room_has_no_parties() -> None:
     answer = world.call("room_parties", {"room": "T"})
     assert (answer["topicId"], answer["parties"], answer["users"]) == ("T", [], {})
     assert not world.stored()
+
+
+def test_what_is_told_about_a_room_never_goes_back_whatever_its_parties_did_meanwhile() -> None:
+    world = room_of("ann", "bob")
+    versions = []
+    for idle in (True, False):
+        world.pass_seconds(1)
+        world.party("T", "bob", "bob1", idle=idle)
+        versions += [event["version"] for event in world.room("T", "request.parties", "ann", "ann1")["ann1"]]
+        typing = world.room("T", "party.typing", "eve", "eve1")
+        versions += [event["version"] for event in typing["ann1"] if event["about"] == "room/T"]
+    assert len(versions) == 4
+    assert versions == sorted(versions)
 
 
 def test_the_same_content_twice_is_quiet() -> None:
