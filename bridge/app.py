@@ -35,7 +35,7 @@ from bridge.settlement import Settlement
 
 log = structlog.get_logger("bridge.app")
 
-_BACKOFF_SECONDS = (0.1, 5.0)
+_BACKOFF_SECONDS = (0.1, 2.0)
 _DRAIN_SECONDS = 5.0
 _FINISH_SECONDS = 2.0  # a few PINGREQs
 _COUNTS_EVERY_SECONDS = 60.0

@@ -35,7 +35,7 @@ _FAREWELL_SECONDS: Final = 2.0
 _CLOSE_SECONDS: Final = 1.0
 _SHORTEST_PATIENCE_SECONDS: Final = 5.0
 _MOST_DOUBLINGS: Final = 16
-_REFUSALS_TOLD_EVERY_SECONDS: Final = 10.0
+_TOLD_EVERY_SECONDS: Final = 10.0
 
 
 _P = ParamSpec("_P")
@@ -91,7 +91,7 @@ class Session(asyncio.Protocol, Broker):
         self._keep_alive_seconds = 0
         self._is_exposure_told = False
         self._refusals_told = 0
-        self._refusals_told_at = -_REFUSALS_TOLD_EVERY_SECONDS
+        self._refusals_told_at = -_TOLD_EVERY_SECONDS
         self._stopping = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -143,6 +143,7 @@ class Session(asyncio.Protocol, Broker):
         """
         clock = asyncio.get_running_loop().time
         shortest, longest = self._settings.backoff_shortest_seconds, self._settings.backoff_longest_seconds
+        told, told_at = "", 0.0
         while not self._stopping.is_set():
             if self._may_connect is not None:
                 await self._may_connect()
@@ -158,7 +159,9 @@ class Session(asyncio.Protocol, Broker):
             lasted = self._ready is not None and self._ready.done() and clock() - began > longest
             self._failures = 0 if lasted else self._failures + 1
             delay_seconds = random.uniform(0, min(longest, shortest * 2 ** min(self._failures, _MOST_DOUBLINGS)))
-            log.error(f"{self._reason} Connecting again in {delay_seconds:.1f} s.")
+            if self._reason != told or clock() - told_at >= _TOLD_EVERY_SECONDS:
+                told, told_at = self._reason, clock()
+                log.error(f"{self._reason} Connecting again in {delay_seconds:.1f} s.")
             try:
                 async with asyncio.timeout(delay_seconds):
                     await self._stopping.wait()
@@ -372,7 +375,7 @@ class Session(asyncio.Protocol, Broker):
     def _tell_refusals(self) -> None:
         refused = self._outbox.refused - self._refusals_told
         now = asyncio.get_running_loop().time()
-        if refused and now - self._refusals_told_at >= _REFUSALS_TOLD_EVERY_SECONDS:
+        if refused and now - self._refusals_told_at >= _TOLD_EVERY_SECONDS:
             self._refusals_told += refused
             self._refusals_told_at = now
             code, topic = self._outbox.refusal

@@ -27,7 +27,8 @@ class SessionSettings:
         ping_interval_seconds: between two PINGREQs: how soon the line learns that its PUBACKs arrived.
         connect_timeout_seconds: from the first attempt to the last SUBACK.
         backoff_shortest_seconds: the first wait between two connections is drawn from 0 to this.
-        backoff_longest_seconds: the widest range that the wait is drawn from; it doubles each time.
+        backoff_longest_seconds: the widest range that the wait is drawn from; it doubles each time. Short, for
+            the bridge shall be back a few seconds after the broker is.
         backlog_limit: outputs that may wait before `Session.drained` waits for them.
     """
 
@@ -47,5 +48,5 @@ class SessionSettings:
     ping_interval_seconds: float = 0.5
     connect_timeout_seconds: float = 10.0
     backoff_shortest_seconds: float = 0.2
-    backoff_longest_seconds: float = 10.0
+    backoff_longest_seconds: float = 2.0
     backlog_limit: int = 20_000

@@ -304,6 +304,7 @@ async def test_a_refused_connection_is_retried_and_told(broker: Broker) -> None:
         async with running(broker) as (_, heard):
             await until(lambda: broker.connections >= 3)
     assert heard.story == []
+    assert len(lines) == 1, "the same reason is told once in ten seconds"
     assert "refused the connection: not authorized (0x87). Check mqtt.username" in lines[0]
     assert "Connecting again in" in lines[0]
 
@@ -350,7 +351,7 @@ async def test_the_keep_alive_of_the_broker_stands_in_place_of_ours(
 
 
 async def test_refused_outputs_are_told_together(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "_REFUSALS_TOLD_EVERY_SECONDS", 3600)
+    monkeypatch.setattr(session_module, "_TOLD_EVERY_SECONDS", 3600)
     monkeypatch.setattr(session_module, "_FAREWELL_SECONDS", 0.05)
     broker.silent = (PublishPacket,)
     with structlog.testing.capture_logs() as lines:
