@@ -188,7 +188,10 @@ class RedisConnection:
 
     async def _exchange(self, packed: list[bytes]) -> list[Any]:
         connection = self._connection
-        await connection.send_packed_command(packed, check_health=False)
+        try:
+            await connection.send_packed_command(packed, check_health=False)
+        except RuntimeError as error:  # uvloop's word for a transport that was reset while nobody used it
+            raise ConnectionResetError("it reset the connection") from error
         replies: list[Any] = []
         for _ in packed:
             try:

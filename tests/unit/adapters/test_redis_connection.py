@@ -1,10 +1,13 @@
 """What the connection to Redis says when Redis refuses; what it does when Redis agrees is the contract's matter."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from bridge.adapters.redis_connection import REMEDIES, reason
 from bridge.adapters.registry import RedisRegistry
@@ -13,6 +16,7 @@ from bridge.errors import ConfigError, RegistryUnavailable
 
 INFO = "redis_version:7.2.4\r\nredis_mode:standalone\r\nmaxmemory_policy:noeviction\r\nrole:master\r\n"
 OK = b"+OK\r\n"
+RESET = struct.pack("ii", 1, 0)  # closing sends RST
 
 
 def bulk(text: str) -> bytes:
@@ -25,10 +29,11 @@ def fit(answer: bytes) -> Callable[[bytes], bytes]:
 
 
 @asynccontextmanager
-async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[RedisRegistry]:
-    """A registry whose Redis answers each command by its upper-case name."""
+async def answering(answer: Callable[[bytes], bytes], *, resets: bool = False) -> AsyncIterator[RedisRegistry]:
+    """A registry whose Redis answers each command by its upper-case name; ``resets``: after the first HGET it resets."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal resets
         try:
             while header := await reader.readline():
                 parts = []
@@ -37,6 +42,11 @@ async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[RedisRegi
                     parts.append((await reader.readexactly(length + 2))[:-2])
                 name = parts[0].upper()
                 writer.write(OK if name == b"CLIENT" else answer(name))
+                if resets and name == b"HGET":
+                    resets = False
+                    await writer.drain()
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    return
         finally:
             writer.close()
 
@@ -148,3 +158,15 @@ async def test_a_url_cannot_change_how_replies_are_read() -> None:
 
 def test_silence_has_a_reason_too() -> None:
     assert "no answer in time" in reason(TimeoutError())
+
+
+def test_a_connection_that_was_reset_while_nothing_was_asked_is_opened_again() -> None:
+    """uvloop refuses to write on what it has closed by an error of its own, neither OSError nor Redis'."""
+
+    async def lose_and_ask() -> str | None:
+        async with answering(fit(b"$1\r\nb\r\n"), resets=True) as registry:
+            await registry.recall("a")
+            await asyncio.sleep(0.1)  # until the loop has seen the reset
+            return await registry.recall("a")
+
+    assert uvloop.run(lose_and_ask()) == "b"
