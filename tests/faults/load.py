@@ -70,7 +70,7 @@ class Load:
             payload = "offline" if self.toggles[uuid] % 2 else "online"
             self.toggles[uuid] += 1
             topic = f"presence/users/{uuid}"
-        self._publisher.put(topic, payload)
+        self._publisher.put(topic, payload.encode())
 
     def start(self, count: int, per_second: float) -> None:
         """Publish ``count`` inputs in a thread, at a pace that catches up where it fell behind."""

@@ -2,12 +2,18 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
 _PIECE_BYTES = 65_536
 _TRICKLE_BYTES = 64
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST, whatever was read
+
+TO, FRO = "to", "fro"
+"""Directions: from who connects to the target, and back."""
 
 
 class Proxy:
@@ -25,11 +31,12 @@ class Proxy:
         self._target = target
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._open = asyncio.Event()
-        self._open.set()
+        self._pass = {TO: asyncio.Event(), FRO: asyncio.Event()}
+        self._lost: set[asyncio.StreamWriter] = set()
         self._delay_seconds = 0.0
         self._trickle = False
         self._break_after: int | None = None
+        self._thaw()
         ready: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="proxy")
         self._thread.start()
@@ -38,16 +45,20 @@ class Proxy:
     # Faults, from any thread.
 
     def cut(self) -> None:
-        """End every connection (RST where something was unread); new ones are taken."""
+        """End every connection by RST; new ones are taken."""
         self._call(self._cut)
 
-    def freeze(self) -> None:
-        """Pass nothing on, in either direction: both sides stay connected to nobody. Also new connections."""
-        self._call(self._open.clear)
+    def freeze(self, *directions: str) -> None:
+        """Pass nothing on in these directions (both where none is given), on new connections neither."""
+        self._call(lambda: [self._pass[one].clear() for one in directions or self._pass])
 
     def thaw(self) -> None:
         """Pass on again, what waited too."""
-        self._call(self._open.set)
+        self._call(self._thaw)
+
+    def lose(self) -> None:
+        """Leave every connection half open for good, until `cut`: both sides talk to nobody. New ones work."""
+        self._call(lambda: self._lost.update(self._writers))
 
     def slow(self, delay_seconds: float = 0.0, *, trickle: bool = False) -> None:
         """Hold each piece back for so long; ``trickle``: in pieces of 64 bytes. No argument: as fast as it goes."""
@@ -84,12 +95,20 @@ class Proxy:
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
+    def _thaw(self) -> None:
+        for one in self._pass.values():
+            one.set()
+
     def _cut(self) -> None:
+        self._lost.clear()
         for writer in self._writers:
+            found = writer.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._open.wait()
+        await self._pass[TO].wait()
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
@@ -98,18 +117,21 @@ class Proxy:
         both = {writer, far_writer}
         self._writers |= both
         try:
-            await asyncio.gather(self._flow(reader, far_writer), self._flow(far_reader, writer))
+            await asyncio.gather(self._flow(TO, reader, far_writer), self._flow(FRO, far_reader, writer))
         finally:
             self._writers -= both
+            self._lost -= both
             for one in both:
                 one.transport.abort()
 
-    async def _flow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _flow(self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_TRICKLE_BYTES if self._trickle else _PIECE_BYTES):
                 if self._delay_seconds:
                     await asyncio.sleep(self._delay_seconds)
-                await self._open.wait()
+                await self._pass[direction].wait()
+                if writer in self._lost:
+                    continue
                 if self._break_after is not None:
                     self._break_after -= len(data)
                     if self._break_after < 0:
@@ -120,4 +142,7 @@ class Proxy:
                         return
                 writer.write(data)
                 await writer.drain()
+            # Nobody hears that the other side has hung up. An event for each connection would be more than it is worth.
+            while writer in self._lost:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         writer.close()

@@ -11,26 +11,33 @@ import time
 from collections import deque
 
 _WINDOW = 500
+_Message = tuple[bytes, bytes]  # topic; properties and payload
 _CONNECT = b"\x00\x04MQTT\x05\x00\x00\x00\x05\x11\x00\x00\x0e\x10"  # no clean start, no keep alive, session expiry 1 h
 
 
 class Publisher:
-    """Sends what `put` was given, as fast as the broker acknowledges, in a thread of its own."""
+    """Sends what `put` was given, as fast as the broker acknowledges, in a thread of its own.
+
+    Attributes:
+        given: messages.
+        acknowledged: those that the broker has.
+    """
 
     def __init__(self, port: int) -> None:
         self.acknowledged = 0
         self.given = 0
         self._port = port
         self._name = b"publisher-" + secrets.token_hex(6).encode()
-        self._waiting: deque[tuple[bytes, bytes]] = deque()
-        self._unacknowledged: dict[int, tuple[bytes, bytes]] = {}
+        self._waiting: deque[_Message] = deque()
+        self._unacknowledged: dict[int, _Message] = {}
         self._last_id = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher")
         self._thread.start()
 
-    def put(self, topic: str, payload: str) -> None:
-        self._waiting.append((topic.encode(), payload.encode()))
+    def put(self, topic: str, payload: bytes, *, response_topic: str = "") -> None:
+        properties = b"\x08" + _text(response_topic.encode()) if response_topic else b""
+        self._waiting.append((topic.encode(), _length(len(properties)) + properties + payload))
         self.given += 1
 
     def wait(self, seconds: float) -> None:
@@ -94,9 +101,13 @@ class Publisher:
         return packets
 
 
-def _publish(packet_id: int, topic: bytes, payload: bytes, *, duplicate: int = 0) -> bytes:
-    body = len(topic).to_bytes(2, "big") + topic + packet_id.to_bytes(2, "big") + b"\0" + payload
+def _publish(packet_id: int, topic: bytes, rest: bytes, *, duplicate: int = 0) -> bytes:
+    body = _text(topic) + packet_id.to_bytes(2, "big") + rest
     return bytes((0x32 | duplicate << 3,)) + _length(len(body)) + body
+
+
+def _text(text: bytes) -> bytes:
+    return len(text).to_bytes(2, "big") + text
 
 
 def _length(size: int) -> bytes:

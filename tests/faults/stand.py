@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ from tests.integration.stack import ROOT
 from tests.servers import Flavour, MosquittoServer, RedisServer
 
 PATIENCE_SECONDS = 30.0
-REDIS_TIMEOUT_SECONDS = 1.0  # so that answers are lost when Redis is frozen for longer
+SECOND_PREFIX = "second/"
+SETTINGS = {
+    "REDIS__TIMEOUT_SECONDS": "1",  # so that answers are lost when Redis is frozen for longer
+    "MQTT__KEEP_ALIVE_SECONDS": "5",  # so that a half-open connection is noticed within a fault
+}
 
 
 class Stand:
@@ -24,22 +29,33 @@ class Stand:
 
     Args:
         directory: for data and logs.
-        without: a guard that the bridges run without, see `tests.faults.victim`.
+        without: guards that the bridges run without, see `tests.faults.victim`.
+        has_second: a second bridge is active beside ``b1`` over the same registry, on inputs of its own under
+            `SECOND_PREFIX`. Neither has a lease: only compare-and-set is between them.
         fsync: of Redis' append-only file.
         flavour: which Redis.
 
     Attributes:
+        redis: the primary.
         bridges: name -> its process; ``b1`` always, ``b2`` while it stands by.
     """
 
     def __init__(
-        self, directory: Path, *, without: str = "", fsync: str = "always", flavour: Flavour = "redis"
+        self,
+        directory: Path,
+        *,
+        without: Sequence[str] = (),
+        has_second: bool = False,
+        fsync: str = "always",
+        flavour: Flavour = "redis",
     ) -> None:
         self.directory = directory
         self.redis = RedisServer(directory / "redis", flavour, fsync=fsync)
+        self._other_redis = RedisServer(directory / "redis2", flavour, fsync=fsync)
         self.broker = MosquittoServer(directory / "broker", extra="autosave_interval 1\nmax_queued_bytes 0")
         self.bridges: dict[str, subprocess.Popen[bytes]] = {}
-        self._without = without
+        self._without = [*without, "lease"] if has_second else list(without)
+        self._has_second = has_second
         self._proxies: dict[str, Proxy] = {}
 
     def __enter__(self) -> "Stand":
@@ -47,7 +63,10 @@ class Stand:
         self.broker.start()
         self._proxies = {"redis": Proxy(self.redis.port), "broker": Proxy(self.broker.port)}
         self.start_bridge("b1")
-        self.wait_subscribed(0)  # what comes earlier the broker keeps for nobody
+        self._wait_subscribed("b1")
+        if self._has_second:
+            self.start_bridge("b2", PREFIX=SECOND_PREFIX, MQTT__CLIENT_ID="second")
+            self._wait_subscribed("b2")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,6 +76,7 @@ class Stand:
             proxy.close()
         self.broker.stop()
         self.redis.stop()
+        self._other_redis.stop()
 
     def way_to(self, server: str) -> Proxy:
         """The proxy between the bridges and ``redis`` or ``broker``."""
@@ -64,19 +84,27 @@ class Stand:
 
     # Bridges.
 
-    def start_bridge(self, name: str, *, die_at: str = "") -> None:
-        """Start a bridge; it may come to be active or stand by."""
-        options = ["--die-at", die_at] if die_at else []
-        if self._without:
-            options += ["--without", self._without]
+    def start_bridge(self, name: str, *, options: Sequence[str] = (), clock: Path | None = None, **more: str) -> None:
+        """Start a bridge; it may come to be active or stand by.
+
+        Args:
+            name: its own.
+            options: for `tests.faults.victim`.
+            clock: a file that says by how many seconds its wall clock is wrong: ``-3600``.
+            more: settings, named as in the environment.
+        """
         settings = {
+            **SETTINGS,
             "NAME": name,
             "HTTP__PORT": "0",
             "MQTT__PORT": str(self.way_to("broker").port),
             "REDIS__URL": f"redis://127.0.0.1:{self.way_to('redis').port}/0",
-            "REDIS__TIMEOUT_SECONDS": str(REDIS_TIMEOUT_SECONDS),
+            **more,
         }
         environment = {**os.environ, **{f"ENDPOINT_BRIDGE_{key}": value for key, value in settings.items()}}
+        if clock is not None:
+            environment |= _faked_by(clock)
+        options = [*options, *(word for guard in self._without for word in ("--without", guard))]
         folder = self.directory / name
         folder.mkdir(exist_ok=True)
         with (folder / "log").open("ab") as log:
@@ -114,29 +142,32 @@ class Stand:
             holder = ""
         return holder if holder in self.bridges else next(iter(self.bridges))
 
-    def died(self) -> list[str]:
-        """The bridges that ended by themselves, which no fault here makes right; with the ends of their logs."""
-        return [
-            f"{name}: {self.log(name)[-2000:]}" for name, bridge in self.bridges.items() if bridge.poll() is not None
-        ]
+    def revive(self) -> list[str]:
+        """Start those bridges again that ended by themselves; returns them with the ends of their logs."""
+        died = [name for name, bridge in self.bridges.items() if bridge.poll() is not None]
+        logs = [f"{name}: {self.log(name)[-2000:]}" for name in died]
+        for name in died:
+            self.start_bridge(name)
+        return logs
 
     def log(self, name: str) -> str:
         path = self.directory / name / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    @property
-    def subscriptions(self) -> int:
-        """How often any bridge has subscribed so far."""
-        return sum(path.read_text(errors="replace").count("subscribed") for path in self.directory.glob("b?/log"))
-
-    def wait_subscribed(self, before: int) -> None:
-        """Wait until a bridge has subscribed since there were ``before`` subscriptions."""
+    def _wait_subscribed(self, name: str) -> None:
+        """What comes before a bridge subscribes the broker keeps for nobody."""
         end = time.monotonic() + PATIENCE_SECONDS
-        while self.subscriptions <= before:
-            assert time.monotonic() < end, f"no bridge subscribes:\n{self.log('b1')[-2000:]}"
+        while "subscribed" not in self.log(name):
+            assert time.monotonic() < end, f"{name} does not subscribe:\n{self.log(name)[-2000:]}"
             time.sleep(0.05)
 
     # Redis.
+
+    def replace_redis(self, replaced: Callable[[RedisServer, RedisServer], None]) -> None:
+        """Make a replica the primary, as ``replaced(primary, replica)`` does it; the bridges' way leads there then."""
+        replaced(self.redis, self._other_redis)
+        self.redis, self._other_redis = self._other_redis, self.redis
+        self.way_to("redis").retarget(self.redis.port)
 
     @contextlib.contextmanager
     def ask_redis(self) -> Any:
@@ -147,14 +178,15 @@ class Stand:
         finally:
             client.close()
 
-    def wait_redis(self) -> None:
-        """Wait until Redis takes commands again."""
-        end = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                if self.redis.ready():
-                    return
-            except OSError:
-                pass
-            assert time.monotonic() < end, f"Redis does not come back:\n{self.redis.log[-2000:]}"
-            time.sleep(0.02)
+
+def _faked_by(clock: Path) -> dict[str, str]:
+    library = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+    if library is None:
+        raise FileNotFoundError("libfaketime is not installed")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock.resolve()),
+        "FAKETIME_NO_CACHE": "1",
+        "DONT_FAKE_MONOTONIC": "1",  # a stepped clock changes the time of day alone
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }

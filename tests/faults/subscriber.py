@@ -31,7 +31,7 @@ class Subscriber:
 
     def __init__(self, port: int, filters: list[str], hear: Callable[[Heard], None]) -> None:
         self.subscribed = threading.Event()
-        self.failed: BaseException | None = None
+        self._failed: BaseException | None = None
         self._port = port
         self._filters = filters
         self._hear = hear
@@ -40,6 +40,10 @@ class Subscriber:
         self._thread = threading.Thread(target=self._run, name="subscriber")
         self._thread.start()
         assert self.subscribed.wait(20), "the broker did not answer"
+
+    def check(self) -> None:
+        """Raise what its thread died of."""
+        assert self._failed is None, self._failed
 
     def close(self) -> None:
         self._stop.set()
@@ -55,7 +59,7 @@ class Subscriber:
             except OSError:
                 time.sleep(0.05)
             except BaseException as error:  # the run must end, not go on deaf
-                self.failed = error
+                self._failed = error
                 raise
 
     def _live(self, connection: socket.socket) -> None:

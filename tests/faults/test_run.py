@@ -4,22 +4,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import report
 from tests.faults.run import Run
+from tests.faults.schedules import SCHEDULES
 
 
 @pytest.mark.timeout(180)
 def test_a_few_faults_lose_nothing(tmp_path: Path) -> None:
+    run = Run(5, 200, tmp_path)
     kinds = ("bridge killed", "bridge dies committed", "way to redis cut", "way to broker breaks", "redis full")
-    run = Run(5, 200, tmp_path, only=kinds)
-    run.go(60, faults=6)
-    assert run.done.total() == 6
-    assert run.is_clean, run.table()
+    run.go((kind,) for kind in kinds)
+    assert run.done.total() == len(kinds)
+    assert run.is_clean, report.table(run)
     assert run.counts["outputs"] > run.counts["inputs"] > 100
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_without_its_journal_the_bridge_loses_what_it_had_decided(tmp_path: Path) -> None:
-    run = Run(5, 300, tmp_path, without="journal", only=("bridge dies committed",))
-    run.go(120, faults=4)
-    assert run.counts["lost"], run.table()
+@pytest.mark.parametrize("guard", SCHEDULES)
+def test_without_a_guard_its_schedule_does_harm(guard: str, tmp_path: Path) -> None:
+    run = Run.of(SCHEDULES[guard], tmp_path, without=guard)
+    assert not run.is_clean, report.table(run)

@@ -1,99 +1,34 @@
-"""A paced load on every noun, and the ledger of what has to come of it.
+"""A paced load on every noun, through one publisher and in one order, and what the endpoints hear of it.
 
-All inputs go through one publisher, in one order. A witness with a durable session of its own hears what the broker
-made of them, and the in-memory model of the bridge is fed with that: what the model tells must reach the endpoints,
-and what it knows at the end must be what the bridge knows. What the witness never hears the broker has lost, not the
-bridge.
+What has to come of it the `Witness` knows: what its model tells must reach the endpoints, and what that knows at the
+end must be what the bridge knows.
 """
 
-import json
+import contextlib
 import random
-import re
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
+from tests.faults.ledger import Ledger
 from tests.faults.publisher import Publisher
 from tests.faults.subscriber import Heard, Subscriber
+from tests.faults.witness import Call, Witness, decode, number_of
 from tests.integration.stack import Client
-from tests.unit.world import World, message
 
-ACTORS = 10
-KEEP_ALIVE_SECONDS, KEEP_ALIVE_EVERY_SECONDS = 15, 3.0
+KINDS = {"u": "user", "d": "device", "p": "participant", "s": "user"}
+ACTORS, SESSIONS, ROOMS = 10, 4, 3
+KEEP_ALIVE_SECONDS, KEEP_ALIVE_EVERY_SECONDS = 10, 2.0
+LATE_SECONDS = 3.0  # a judge that was held up for longer kept nobody alive: what expires then is no fault of the bridge
 SILENT_SECONDS, SILENT_EVERY_SECONDS = 4, 5.0
-SILENT_GONE_SECONDS = 60.0  # all outages of that time, their jitter and the interval itself are less
-MOST_TOLD, LONGEST_TOLD = 30, 600
 INPUTS = ["presence/#", "sessions/#", "rpc/register_endpoint"]
+SILENT = "silent"  # endpoints of this user are never kept alive; the model does not know them
+ANSWERS = "replies/traffic"
 
-
-class Ledger:
-    """What must come, what came, and what came that must not. Every method may be called from any thread."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.counts: Counter[str] = Counter()
-        self.awaited: dict[tuple[str, int], float] = {}
-        self.faults: list[str] = []
-        self._seen: dict[str, set[int]] = {}
-        self._events: dict[tuple[str, str], dict[str, int]] = {}
-        self._highest: dict[tuple[str, str], int] = {}
-
-    def expect(self, endpoint: str, number: int) -> None:
-        """The model told ``endpoint`` of input ``number``."""
-        with self.lock:
-            if number not in self._seen.setdefault(endpoint, set()):
-                self.awaited.setdefault((endpoint, number), time.monotonic())
-
-    def heard(self, endpoint: str, event: dict[str, Any], delivery: Heard) -> None:
-        """An endpoint was told."""
-        with self.lock:
-            self.counts["outputs"] += 1
-            about, version, event_id = event["about"], event["version"], event["id"]
-            known = self._events.setdefault((endpoint, about), {})
-            if event_id in known:
-                is_marked = delivery.redelivered or delivery.duplicate
-                self.counts["copies, marked" if is_marked else "copies, unmarked"] += 1
-            else:
-                known[event_id] = version
-                if len(known) > 200:
-                    del known[next(iter(known))]
-                place = endpoint, about
-                if version < self._highest.get(place, 0) and not delivery.redelivered:
-                    self._fault("version regressions", f"{endpoint}: {about} went back to {version}: {event}")
-                self._highest[place] = max(version, self._highest.get(place, 0))
-            number = _number_of(event)
-            if number is not None:
-                self._seen.setdefault(endpoint, set()).add(number)
-                self.awaited.pop((endpoint, number), None)
-
-    def fault(self, kind: str, what: str) -> None:
-        """Note what must not be."""
-        with self.lock:
-            self._fault(kind, what)
-
-    def _fault(self, kind: str, what: str) -> None:
-        self.counts[kind] += 1
-        if len(self.faults) < MOST_TOLD:
-            self.faults.append(f"{kind}: {what[:LONGEST_TOLD]}")
-
-    def give_up(self) -> list[tuple[str, int]]:
-        """Return what has not come, and wait for it no longer."""
-        with self.lock:
-            missing = list(self.awaited)
-            self.awaited.clear()
-            return missing
-
-
-def _number_of(event: dict[str, Any]) -> int | None:
-    """The input's number, which statuses and session messages carry; presence has none."""
-    if "seq" in event:
-        return int(event["seq"])
-    status = event.get("status")
-    if event["type"].endswith("StatusChangedEvent") and isinstance(status, dict):
-        return int(status["seq"])
-    return None
+_encode = msgspec.json.Encoder().encode
 
 
 class Traffic:
@@ -103,29 +38,36 @@ class Traffic:
         port: of the broker itself, around every proxy.
         per_second: inputs.
         seed: of the choices.
+        second_prefix: of a second bridge, where there is one; half of the connections come and go through it.
+
+    Attributes:
+        ledger: what must come, and what came.
+        must_say_again: what the bridge knows may be less than what was said, and no fault of it.
     """
 
-    def __init__(self, port: int, per_second: float, seed: int) -> None:
+    def __init__(self, port: int, per_second: float, seed: int, *, second_prefix: str = "") -> None:
         self.ledger = Ledger()
-        self.world = World()
-        self._world_lock = threading.Lock()
+        self.must_say_again = False
         self._port = port
         self._per_second = per_second
         self._dice = random.Random(seed)
-        self._number = self._witnessed = 0
-        self._online: dict[str, bool] = {}
+        self._number = self._asked = 0
+        self._prefixes = ["", second_prefix] if second_prefix else [""]
+        self._online: dict[tuple[str, str], bool] = {}
         self._joined: dict[str, set[str]] = {}
-        self._silent: dict[str, float] = {}
-        self._silent_count = 0
-        self._kept_at = self._silent_at = 0.0
+        self._parties: dict[str, set[str]] = {}
+        self._silent = 0
+        self._is_ending = False
+        self._kept_at = self._silent_at = time.monotonic()
+        self._late_until = 0.0
         self._go, self._stop, self._idle = threading.Event(), threading.Event(), threading.Event()
         self.subjects = [f"{kind}{number}" for kind in ("u", "d", "p") for number in range(ACTORS)]
+        self.users = self.subjects[:ACTORS]
         self.endpoints = {f"{subject}.e": subject for subject in self.subjects}
-        self._told = Subscriber(port, ["users/endpoints/+"], self._on_told)
-        self._witness = Subscriber(port, INPUTS, self._on_input)
+        self._told = Subscriber(port, ["users/endpoints/+", f"{ANSWERS}/+"], self._on_told)
+        self._witness = Witness(port, INPUTS, SILENT.encode(), self.ledger, second_prefix=second_prefix)
         self.publisher = Publisher(port)
-        for endpoint, subject in self.endpoints.items():
-            self._register(endpoint, subject, KEEP_ALIVE_SECONDS)
+        self._register_all()
         self._thread = threading.Thread(target=self._run, name="traffic")
         self._thread.start()
 
@@ -138,7 +80,7 @@ class Traffic:
     def pause(self) -> None:
         """Publish nothing but keepalives; returns when the last input is with the publisher."""
         self._go.clear()
-        assert self._idle.wait(10)
+        assert self._idle.wait(30)
 
     def close(self) -> None:
         self._stop.set()
@@ -148,6 +90,7 @@ class Traffic:
         self._witness.close()
 
     def _run(self) -> None:
+        acts: list[Callable[[str], None]] = [self._status, self._presence, self._session, self._room, self._ask]
         began, sent = time.monotonic(), 0
         while not self._stop.is_set():
             now = time.monotonic()
@@ -159,160 +102,241 @@ class Traffic:
                 continue
             due = int((now - began) * self._per_second) + 1
             for _ in range(min(due - sent, 50)):
-                self._publish_one()
+                act = self._dice.choices(acts, (50, 25, 10, 10, 5))[0]
+                act(self._dice.choice(self.subjects))
                 sent += 1
             time.sleep(0.005)
 
     def _keep_alive(self, now: float) -> None:
+        if now - self._kept_at >= LATE_SECONDS:
+            self._late_until = now + KEEP_ALIVE_SECONDS
         if now - self._kept_at >= KEEP_ALIVE_EVERY_SECONDS:
             self._kept_at = now
             for endpoint in self.endpoints:
-                self.publisher.put(f"users/endpoints/{endpoint}/keepalive", "")
-        if now - self._silent_at >= SILENT_EVERY_SECONDS:
+                self.publisher.put(f"users/endpoints/{endpoint}/keepalive", b"")
+        if now - self._silent_at >= SILENT_EVERY_SECONDS and not self._is_ending:
             self._silent_at = now
-            self._silent_count += 1
-            endpoint = f"silent{self._silent_count}.e"
-            self._silent[endpoint] = now
-            self._register(endpoint, "silent", SILENT_SECONDS)
+            self._silent += 1
+            self._register(f"{SILENT}{self._silent}.e", SILENT, SILENT_SECONDS)
 
     def _register(self, endpoint: str, subject: str, seconds: int) -> None:
         params = {"userId": subject, "kind": _kind(subject), "userEndpointId": endpoint, "keepAliveSeconds": seconds}
-        self.publisher.put("rpc/register_endpoint", json.dumps(params))
+        self.publisher.put("rpc/register_endpoint", _encode(params))
 
-    def _publish_one(self) -> None:
-        self._number += 1
-        act = self._dice.choices((self._status, self._presence, self._session), (6, 3, 1))[0]
-        act(self._dice.choice(self.subjects))
+    def _register_all(self) -> None:
+        for endpoint, subject in self.endpoints.items():
+            self._register(endpoint, subject, KEEP_ALIVE_SECONDS)
 
     def _put(self, topic: str, document: dict[str, Any]) -> None:
+        self._number += 1
         self.ledger.counts["inputs"] += 1
-        self.publisher.put(topic, json.dumps({**document, "seq": self._number}))
+        self.publisher.put(topic, _encode({**document, "seq": self._number}))
 
     def _status(self, subject: str) -> None:
         self._put(f"presence/{_kind(subject)}s/{subject}/status", {"text": "x" * 100})
 
     def _presence(self, subject: str) -> None:
-        online = self._online[subject] = not self._online.get(subject, False)
-        self._say_presence(subject, online)
+        prefix = self._dice.choice(self._prefixes)
+        online = self._online[subject, prefix] = not self._online.get((subject, prefix), False)
+        self._say_presence(subject, prefix, online)
 
-    def _say_presence(self, subject: str, online: bool) -> None:
+    def _say_presence(self, subject: str, prefix: str, online: bool) -> None:
         kind = _kind(subject)
         verb = "CONNECTED" if online else "DISCONNECTED"
-        self._put(f"presence/{kind}s/{subject}", {"type": f"{kind.upper()}_{verb}", "connectionId": "c"})
+        connection = f"c{self._prefixes.index(prefix)}"
+        self._put(f"{prefix}presence/{kind}s/{subject}", {"type": f"{kind.upper()}_{verb}", "connectionId": connection})
 
     def _session(self, subject: str) -> None:
-        session = f"s{self._dice.randrange(4)}"
+        session = f"s{self._dice.randrange(SESSIONS)}"
         members = self._joined.setdefault(session, set())
-        what = self._dice.choice(("Join", "Join", "Leave", "Stop"))
-        fields: dict[str, Any] = {"type": f"{what}SessionEvent"}
+        what = self._dice.choice(("Join", "Join", "Leave", "Stop", "mute", "mute"))
         if what == "Join":
             members.add(subject)
-            fields[f"session{_kind(subject).capitalize()}s"] = [subject]
+            self._put(f"sessions/{session}", _session_event(what, f"session{_kind(subject).capitalize()}s", subject))
         elif what == "Leave":
             members.discard(subject)
-            fields[f"leaving{_kind(subject).capitalize()}s"] = [subject]
+            self._put(f"sessions/{session}", _session_event(what, f"leaving{_kind(subject).capitalize()}s", subject))
+        elif what == "Stop":
+            self._stop_session(session)
         else:
-            members.clear()
-        self._put(f"sessions/{session}", fields)
+            state = self._dice.choice(("UNMUTE", "MUTE", "MUTE_PERMANENT"))
+            mute = {"muteStates": {"AUDIO": state}, "muteAll": True, "stateUpdated": True, "adminId": None}
+            self._put(f"sessions/{session}/permissions", mute)
+
+    def _stop_session(self, session: str) -> None:
+        self._joined[session].clear()
+        self._put(f"sessions/{session}", {"type": "StopSessionEvent"})
+
+    def _room(self, subject: str) -> None:
+        user = self.users[int(subject[1:])]
+        room = f"r{self._dice.randrange(ROOMS)}"
+        what = self._dice.choice(("online", "online", "leaves", "typing"))
+        self._say_room(room, user, what, self._dice.choice((True, False)))
+
+    def _say_room(self, room: str, user: str, what: str, idle: bool = False) -> None:
+        parties = self._parties.setdefault(room, set())
+        if what == "online":
+            parties.add(user)
+        elif what == "leaves":
+            parties.discard(user)
+        content = {"sessionId": f"{room}-{user}", "idle": idle, "offline": False, "endpointId": f"{user}.e"}
+        sender = {"_id": user, "type": "user", "displayname": user.upper()}
+        self._put(
+            f"presence/rooms/{room}",
+            {"category": f"app.event.presence.party.{what}", "topicId": room, "sender": sender, "content": content},
+        )
+
+    def _ask(self, subject: str) -> None:
+        """A question, and a command without a number: their answers must come."""
+        self._asked += 1
+        self.ledger.expect(ANSWERS, self._asked)
+        self.ledger.counts["inputs"] += 1
+        method, params = self._dice.choice(
+            (
+                ("list_endpoints", {"userId": subject}),
+                ("keepalive_endpoint", {"userEndpointId": f"{subject}.e"}),
+            )
+        )
+        self.publisher.put(f"rpc/{method}", _encode(params), response_topic=f"{ANSWERS}/{self._asked}")
 
     def say_all_again(self) -> None:
-        """Publish how everything stands, where the broker may have lost what was said of it."""
-        for session, members in self._joined.items():
-            self._number += 1
-            members.clear()
-            self._put(f"sessions/{session}", {"type": "StopSessionEvent"})
+        """Publish how everything stands, where what was said of it may be forgotten."""
+        self.must_say_again = False
+        self._register_all()
+        for session in self._joined:
+            self._stop_session(session)
+        for room, present in self._parties.items():
+            for user in self.users:
+                for what in ("leaves", "online") if user in present else ("leaves",):
+                    self._say_room(room, user, what)
         for subject in self.subjects:
-            self._register(f"{subject}.e", subject, KEEP_ALIVE_SECONDS)
-            for online in (False, self._online.get(subject, False)):
-                self._number += 1
-                self._say_presence(subject, online)
-            self._number += 1
+            for prefix in self._prefixes:
+                for online in (False, self._online.get((subject, prefix), False)):
+                    self._say_presence(subject, prefix, online)
             self._status(subject)
 
     # What is heard.
 
-    def _on_input(self, delivery: Heard) -> None:
-        if "silent" in delivery.topic or b'"silent' in delivery.payload:
-            return
-        with self._world_lock:
-            world = self.world
-            world.registry.now_ms += 1
-            world.registry.tick_ms = world.registry.now_ms
-            for output in world.feed(message(delivery.topic, delivery.payload)):
-                if output.event_id:
-                    event = json.loads(output.payload)
-                    number = _number_of(event)
-                    if number is not None:
-                        self.ledger.expect(output.topic.rpartition("/")[2], number)
-            found = re.search(rb'"seq": (\d+)', delivery.payload)
-            self._witnessed = int(found[1]) if found else self._witnessed
-            world.receipts.clear()
-            world.broker.outputs.clear()
-            world.broker.batches.clear()
-            world.broker.acknowledged.clear()
-
     def _on_told(self, delivery: Heard) -> None:
-        event = json.loads(delivery.payload)
+        if delivery.topic.startswith(ANSWERS):
+            self.ledger.came(ANSWERS, int(delivery.topic.rpartition("/")[2]))
+            return
+        event = decode(delivery.payload)
         endpoint = delivery.topic.rpartition("/")[2]
-        self.ledger.heard(endpoint, event, delivery)
+        number = number_of(event)
+        if number is not None:
+            self.ledger.came(endpoint, number)
+        self.ledger.heard(endpoint, event, number, delivery)
         if event["type"] == "UserEndpointExpiredEvent" and event["userEndpointId"] in self.endpoints:
-            self.ledger.fault("false expiries", f"{event['userEndpointId']} was kept alive: {event}")
+            self._expired(f"{event['userEndpointId']} was kept alive: {event}")
+
+    def _expired(self, what: str) -> None:
+        if time.monotonic() < self._late_until:
+            self.ledger.counts["expired, the judge was late"] += 1
+            self.must_say_again = True
+        else:
+            self.ledger.fault("false expiries", what)
 
     # How things stand.
 
     @property
+    def is_published(self) -> bool:
+        """Everything was acknowledged by the broker, and the witness has heard the last of it."""
+        self._told.check()
+        self._witness.check()
+        return self.publisher.acknowledged >= self.publisher.given and self._witness.newest == self._number
+
+    @property
     def is_settled(self) -> bool:
-        """Everything was acknowledged by the broker, the witness has heard the last of it, and all of it came."""
-        for one in (self._told, self._witness):
-            assert one.failed is None, one.failed
-        is_published = self.publisher.acknowledged >= self.publisher.given and self._witnessed == self._number
-        return is_published and not self.ledger.awaited
+        """Everything was published, and all of it came."""
+        return self.is_published and not self.ledger.awaited
 
-    def oldest_awaited(self) -> float:
-        """When the oldest of what has not come was expected, monotonic seconds; now where all came."""
-        with self.ledger.lock:
-            return min(self.ledger.awaited.values(), default=time.monotonic())
-
-    def compare(self, kind_of_fault: str) -> None:
-        """Compare what the bridge knows with what the model knows, while nothing is published."""
+    def is_answered(self, seconds: float) -> bool:
+        """Ask until a bridge answers, at most so long: what comes before that a broker without its session loses."""
         client = Client(self._port)
+        end = time.monotonic() + seconds
         try:
-            found = _pictures(lambda method, params: client.rpc(method, params))
-            with self._world_lock:
-                expected = _pictures(self.world.call)
-            for what, value in expected.items():
-                if found[what] != value:
-                    ghosts = what.startswith(("online", "busy"))
-                    self.ledger.fault(
-                        "ghosts" if ghosts else "lost", f"after {kind_of_fault}: {what} is {found[what]}, not {value}"
-                    )
-            for subject in self.subjects:
-                listed = {one["id"] for one in client.rpc("list_endpoints", {"userId": subject})}
-                if _kind(subject) == "user" and listed != {f"{subject}.e"}:
-                    self.ledger.fault("false expiries", f"after {kind_of_fault}: {subject} has {listed}")
-            now = time.monotonic()
-            for one in client.rpc("list_endpoints", {"userId": "silent"}):
-                if now - self._silent[one["id"]] > SILENT_GONE_SECONDS:
-                    self.ledger.fault("ghosts", f"after {kind_of_fault}: {one['id']} is still there: {one}")
+            while time.monotonic() < end:
+                with contextlib.suppress(AssertionError):
+                    client.rpc("online_users", seconds=0.3)
+                    return True
+            return False
         finally:
             client.close()
 
+    def differences(self) -> list[tuple[str, str]]:
+        """(kind of fault, what is known otherwise than the model knows it), while nothing is published.
+
+        Raises:
+            AssertionError: the bridge does not answer.
+        """
+        client = Client(self._port)
+        try:
+            found = self._pictures(client.rpc)
+            expected = self._witness.pictures(self._pictures)
+        finally:
+            client.close()
+        return list(_differences(found, expected))
+
+    def never_ending(self, seconds: float) -> list[Any]:
+        """Register nobody silent any more, and wait until all those have expired, at most so long; returns who has not.
+
+        Raises:
+            AssertionError: the bridge does not answer.
+        """
+        self._is_ending = True
+        end = time.monotonic() + seconds
+        client = Client(self._port)
+        try:
+            while (silent := client.rpc("list_endpoints", {"userId": SILENT})) and time.monotonic() < end:
+                time.sleep(0.5)
+            return list(silent)
+        finally:
+            client.close()
+
+    def _pictures(self, call: Call) -> dict[str, Any]:
+        """Everything that can be asked for, without what differs by time."""
+        pictures: dict[str, Any] = {}
+        for kind in ("user", "device", "participant"):
+            for what in ("online", "busy"):
+                pictures[f"{what} {kind}s"] = call(f"{what}_{kind}s", {})
+        pictures["status of devices"] = {
+            device: (view["online"], view["busy"], view["status"])
+            for device, view in call("status_devices", {}).items()
+        }
+        for number in range(SESSIONS):
+            session = {"session": f"s{number}"}
+            members = call("session_members", session)
+            pictures[f"members of s{number}"] = {kind: sorted(ids) for kind, ids in members.items()}
+            pictures[f"permissions in s{number}"] = _bare(call("call_permissions", session))
+        for number in range(ROOMS):
+            parties = _bare(call("room_parties", {"room": f"r{number}"}))
+            parties["parties"].sort(key=lambda party: party["sessionId"])
+            pictures[f"parties of r{number}"] = parties
+        for user in self.users:
+            pictures[f"endpoints of {user}"] = sorted(one["id"] for one in call("list_endpoints", {"userId": user}))
+        return pictures
+
+
+def _session_event(what: str, field: str, subject: str) -> dict[str, Any]:
+    return {"type": f"{what}SessionEvent", field: [subject]}
+
 
 def _kind(subject: str) -> str:
-    return {"u": "user", "d": "device", "p": "participant", "s": "user"}[subject[0]]
+    return KINDS[subject[0]]
 
 
-def _pictures(call: Callable[[str, Any], Any]) -> dict[str, Any]:
-    """Everything that can be asked for, without what differs by time."""
-    pictures: dict[str, Any] = {}
-    for kind in ("user", "device", "participant"):
-        for what in ("online", "busy"):
-            pictures[f"{what} {kind}s"] = call(f"{what}_{kind}s", {})
-    statuses = call("status_devices", {})
-    pictures["status of devices"] = {
-        device: (view["online"], view["busy"], view["status"]) for device, view in statuses.items()
-    }
-    for number in range(4):
-        members = call("session_members", {"session": f"s{number}"})
-        pictures[f"members of s{number}"] = {kind: sorted(ids) for kind, ids in members.items()}
-    return pictures
+def _bare(found: Any) -> Any:
+    """The same without versions, which come from clocks."""
+    if isinstance(found, dict):
+        return {name: _bare(value) for name, value in found.items() if name != "version"}
+    return [_bare(one) for one in found] if isinstance(found, list) else found
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for what, value in expected.items():
+        if found[what] != value:
+            kind = "false expiries" if what.startswith("endpoints") else "lost"
+            if what.startswith(("online", "busy", "members", "parties")):
+                kind = "ghosts"
+            yield kind, f"{what} is {found[what]}, not {value}"

@@ -1,8 +1,9 @@
-"""The bridge as a process that dies at a named step, or runs without one of its guards.
+"""The bridge as a process that dies or stops at a named step, or runs without one of its guards.
 
-``--die-at STEP:N`` kills the process (SIGKILL, by itself) when it comes to a step for the Nth time. ``--without GUARD``
-takes a guard out, to show that a schedule of faults notices. Everything after these goes to ``endpoint-bridge``. The
-bridge itself knows nothing of this: its methods are wrapped from outside.
+``--die-at STEP:N`` kills the process (SIGKILL, by itself) when it comes to a step for the Nth time, ``--stop-at``
+stops it in order there (SIGTERM). ``--without GUARD`` takes a guard out, to show that a schedule of faults notices.
+Everything after these goes to ``endpoint-bridge``. The bridge itself knows nothing of this: its methods are wrapped
+from outside.
 """
 
 import os
@@ -159,29 +160,32 @@ GUARDS: dict[str, Callable[[], None]] = {
 }
 
 
+_SIGNALS = {"--die-at": signal.SIGKILL, "--stop-at": signal.SIGTERM}
+
+
 def main(arguments: Sequence[str]) -> None:
     """Take the bridge's guards out and set its steps up, then run it."""
     rest = list(arguments)
-    while rest and rest[0] in ("--die-at", "--without"):
+    while rest and rest[0] in ("--without", *_SIGNALS):
         option, value = rest[:2]
         del rest[:2]
         if option == "--without":
             GUARDS[value]()
         else:
             name, _, count = value.partition(":")
-            STEPS[name](_nth(int(count)))
+            STEPS[name](_nth(int(count), _SIGNALS[option]))
     sys.argv = ["endpoint-bridge", *rest]
     cli.main()
 
 
-def _nth(count: int) -> Callable[[], None]:
+def _nth(count: int, number: int) -> Callable[[], None]:
     left = count
 
     def step() -> None:
         nonlocal left
         left -= 1
         if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     return step
 

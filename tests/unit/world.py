@@ -256,7 +256,8 @@ class World:
             receipt = None
             if one.qos:
                 self._numbers += 1
-                receipt = Receipt(self.connection, self._numbers, one.packet_id or self._numbers)
+                packet_id = one.packet_id or (self._numbers - 1) % 65_535 + 1
+                receipt = Receipt(self.connection, self._numbers, packet_id)
                 self.receipts.append(receipt)
             arrivals.append((packet_of(one, receipt and receipt.packet_id), receipt))
         self.inbox.received(arrivals)

@@ -30,7 +30,7 @@ def fit(answer: bytes) -> Callable[[bytes], bytes]:
 
 @asynccontextmanager
 async def answering(answer: Callable[[bytes], bytes], *, resets: bool = False) -> AsyncIterator[RedisRegistry]:
-    """A registry whose Redis answers each command by its upper-case name; ``resets``: after the first HGET it resets."""
+    """A registry whose Redis answers each command by its upper-case name; ``resets``: it does after the first HGET."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal resets

@@ -1,0 +1,42 @@
+"""For each guard of the bridge a schedule of faults that it survives, and would not survive without that guard."""
+
+import random
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.stand import Stand
+from tests.faults.victim import GUARDS
+
+
+def _nothing(_stand: Stand, _: random.Random) -> None:
+    time.sleep(5)
+
+
+class Schedule(NamedTuple):
+    """What is broken, in order; ``has_second``: a second bridge is active beside the first, see `Stand`."""
+
+    name: str
+    breaks: tuple[str, ...]
+    has_second: bool = False
+
+
+SCHEDULES: Mapping[str, Schedule] = {
+    "ack-after-publish": Schedule("the bridge dies with inputs that it has not decided", ("bridge dies loaded",) * 3),
+    "journal": Schedule("it dies with outputs that it has decided and not sent", ("bridge dies committed",) * 3),
+    "dup-recognition": Schedule(
+        "it loses the broker with inputs that it has told of and not acknowledged",
+        ("bridge dies acknowledging",) * 3,
+    ),
+    "compare-and-set": Schedule("two bridges change the same records", ("nothing",) * 2, has_second=True),
+    "outage-clock": Schedule(
+        "bridge, Redis and broker are away for longer than endpoints live", ("bridge away", "redis away", "broker away")
+    ),
+    "lease": Schedule("the active one of two freezes, and wakes when the other has taken over", ("leader frozen",) * 3),
+}
+
+SCHEDULED: Mapping[str, Fault] = {**FAULTS, "nothing": _nothing}
+"""What schedules may name."""
+
+assert SCHEDULES.keys() == GUARDS.keys()
