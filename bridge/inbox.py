@@ -32,10 +32,17 @@ class Connected(NamedTuple):
 
 
 class Confirmed(NamedTuple):
-    """The broker has seen the PUBACKs of all receipts of ``connection`` with numbers up to ``acknowledged``."""
+    """The broker has seen the PUBACKs of all receipts of ``connection`` with numbers up to ``acknowledged``.
+
+    Attributes:
+        caught_up: whatever it had for the bridge by then stands before this mark.
+        lost: some of that was dropped here, since the mark before.
+    """
 
     connection: int
     acknowledged: int
+    caught_up: bool = True
+    lost: bool = False
 
 
 class Sweep(NamedTuple):
@@ -72,6 +79,7 @@ class Inbox:
         self._qos0 = 0
         self._qos0_bytes = 0
         self._orders = 0
+        self._has_dropped = False
         self._empty_topics: set[str] = set()
         self._waiting = asyncio.Event()
         self._since = 0.0
@@ -113,6 +121,7 @@ class Inbox:
         size_bytes = len(packet.payload)
         if self._qos0 >= MAXIMUM_QOS0 or self._qos0_bytes + size_bytes > MAXIMUM_QOS0_BYTES:
             self._counts["dropped_qos0"] += 1
+            self._has_dropped = True
             return False
         if is_keepalive:
             self._empty_topics.add(packet.topic)
@@ -120,11 +129,14 @@ class Inbox:
         self._qos0_bytes += size_bytes
         return True
 
-    def confirmed(self, connection: int, acknowledged: int) -> None:
+    def confirmed(self, connection: int, acknowledged: int, caught_up: bool) -> None:
         """A PINGRESP: its place in the line is after everything received before it; only the newest counts."""
-        if self._arrivals and isinstance(self._arrivals[-1], Confirmed):
+        lost, self._has_dropped = self._has_dropped, False
+        last = self._arrivals[-1] if self._arrivals else None
+        if isinstance(last, Confirmed):
+            lost |= last.lost
             self._arrivals.pop()
-        self.put(Confirmed(connection, acknowledged))
+        self.put(Confirmed(connection, acknowledged, caught_up, lost))
 
     def disconnected(self, connection: int, reason: str) -> None:  # noqa: ARG002  (a listener's method)
         """The connection is gone."""

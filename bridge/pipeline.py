@@ -43,6 +43,7 @@ MAXIMUM_WAVES = 6
 SWEEP_BATCH = 200
 MAXIMUM_TOLD = 10_000
 MAXIMUM_CONFLICTS = 10
+LATE_MS = 1_000  # of a tick: twice the time between two PINGREQs
 MAXIMUM_JOURNAL_BYTES = 128 * 1024 * 1024  # Redis takes 512 MB in one argument, and is busy as long as it takes it
 _BACKOFF_SECONDS = (0.05, 2.0)
 
@@ -126,6 +127,7 @@ class Line:
         self._is_stopping = False
         self._swept_ms = 0
         self._moved_at = monotonic()
+        self._was_late = False
         self.is_redis_away = False
 
     @property
@@ -135,7 +137,7 @@ class Line:
 
     @property
     def silent_seconds(self) -> float:
-        """How long ago the registry clock last moved, since the broker and Redis both answered: usually about one."""
+        """How long ago the registry clock last moved, or had a reason to stand: usually about half a second."""
         return monotonic() - self._moved_at
 
     def owe(self, entries: Iterable[tuple[str, str, JournalEntry]]) -> None:
@@ -209,8 +211,9 @@ class Line:
             self._settlement.forget_session()
         self._epoch = epoch
         # An outage is noted before the first input after it, so that a keepalive then counts as one after it. Nothing
-        # expires yet: what waits at the broker comes before the first PINGRESP.
-        await self._move_clock()
+        # expires yet: what waits at the broker comes before the first PINGRESP. However short it was, keepalives at
+        # QoS 0 were lost in it.
+        await self._move_clock(pause=True)
         self._swept_ms = self._swept_ms or self._clock_ms
         owed, self._owed = self._owed, []
         now_ms = (await self._insist(lambda: self._registry.load({}))).moment.now_ms if owed else 0
@@ -251,11 +254,22 @@ class Line:
 
     async def _tick(self, mark: Confirmed) -> None:
         await self._forget_settled(mark)
-        await self._move_clock()
+        if not mark.caught_up:
+            # Signs of life may wait at the broker: the clock stands until the bridge has heard them.
+            self._moved_at = monotonic()
+            return
+        before_ms = self._clock_ms
+        await self._move_clock(pause=mark.lost)
+        is_late = self._clock_ms - before_ms > LATE_MS
+        if is_late and not self._was_late:
+            # Whatever held this PINGRESP up may have held up signs of life, too: they have until the next one.
+            self._was_late = True
+            return
+        self._was_late = is_late
         await self._sweep()
 
-    async def _move_clock(self) -> None:
-        self._clock_ms = await self._insist(self._registry.tick)
+    async def _move_clock(self, *, pause: bool) -> None:
+        self._clock_ms = await self._insist(lambda: self._registry.tick(pause=pause))
         self._moved_at = monotonic()
 
     async def _sweep(self) -> None:
@@ -495,6 +509,9 @@ class Line:
         reasons: set[str] = set()
         while True:
             try:
+                if self.is_redis_away:
+                    # Meanwhile callers were turned away. What waited here counts as a sign of life after the outage.
+                    self._clock_ms = await self._registry.tick(pause=True)
                 answered = await ask()
             except RegistryUnavailable as error:
                 if self._is_stopping:

@@ -58,12 +58,15 @@ class Registry(Protocol):
     async def due(self, limit: int) -> list[tuple[str, str]]:
         """At most ``limit`` (organization, key) whose deadline is not after the registry clock of the last tick."""
 
-    async def tick(self) -> int:
+    async def tick(self, *, pause: bool = False) -> int:
         """Move the registry clock on and return it, in milliseconds.
 
         It adds the Redis time since the last tick where that is 0..2 s; anything else is a pause. A pause sets
         ``resumed_ms`` and first moves the clock by the 2 s that `Moment.clock_ms` may have run ahead, so that whatever
-        was renewed before the pause lies before ``resumed_ms``.
+        was renewed before the pause does not lie after ``resumed_ms``.
+
+        Args:
+            pause: signs of life may have been lost since the last tick: it is a pause, however short.
         """
 
     async def walk(self, cursor: str) -> tuple[str, list[tuple[str, str]]]:

@@ -160,10 +160,12 @@ class MemoryRegistry:
         ]
         return [(organization, key) for _, organization, key in sorted(found)[:limit]]
 
-    async def tick(self) -> int:
+    async def tick(self, *, pause: bool = False) -> int:
         """Move the registry clock on and return it."""
         if self.tick_ms is not None and 0 <= self.now_ms - self.tick_ms <= CLOCK_AHEAD_MS:
             self.clock_ms += self.now_ms - self.tick_ms
+            if pause:
+                self.resumed_ms = self.clock_ms
         elif self.clock_ms:
             self.clock_ms += CLOCK_AHEAD_MS
             self.resumed_ms = self.clock_ms

@@ -201,9 +201,9 @@ class RedisRegistry:
         ]
         return [(organization, key) for _, organization, key in sorted(found)[:limit]]
 
-    async def tick(self) -> int:
+    async def tick(self, *, pause: bool = False) -> int:
         """Move the registry clock on and return it; see `bridge.ports.Registry.tick`."""
-        [clock_ms] = await self._ask(self._tick.call([self._global("clock")], []))
+        [clock_ms] = await self._ask(self._tick.call([self._global("clock")], [int(pause)]))
         return int(clock_ms)
 
     async def walk(self, cursor: str) -> tuple[str, list[tuple[str, str]]]:

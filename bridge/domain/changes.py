@@ -88,25 +88,27 @@ def _file(commit: Commit, key: str, entry: Entry, state: State) -> None:
     ):
         return  # only what has a deadline can move it
     resumed_ms = state.moment.resumed_ms
-    due = due_ms(after, state.rules, resumed_ms)
-    if key in state.touched or due != due_ms(before, state.rules, resumed_ms):
+    due = due_ms(key, after, state.rules, resumed_ms)
+    if key in state.touched or due != due_ms(key, before, state.rules, resumed_ms):
         commit.deadlines[key] = due
 
 
-def due_ms(record: Record, rules: Rules, resumed_ms: int) -> int | None:
+def due_ms(key: str, record: Record, rules: Rules, resumed_ms: int) -> int | None:
     """Return the registry clock at which something is due on a record, None where nothing ever will be."""
     if isinstance(record, Subject):
         dues = [timing(name, endpoint, rules, resumed_ms).next_ms for name, endpoint in record.endpoints.items()]
         if rules.lease_ms:
-            dues += [lease_end(connection, rules, resumed_ms) for connection in record.connections.values()]
+            dues += [
+                lease_end(key, name, connection, rules, resumed_ms) for name, connection in record.connections.items()
+            ]
         return min(dues, default=None)
     if isinstance(record, Party):
-        return party_end(record, resumed_ms)
+        return party_end(key, record, resumed_ms)
     if isinstance(record, Session):
         if record.pending is not None:
             return 0
         if record.members:
-            return session_end(record, rules, resumed_ms)
+            return session_end(parse_key(key)[1], record, rules, resumed_ms)
         if record.stopped_ms is not None:
             return record.forget_ms
     if isinstance(record, Views):

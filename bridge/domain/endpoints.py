@@ -5,7 +5,6 @@ starts its interval anew, plus a jitter from its id, so that an outage expires n
 Source: DESIGN 3.3 and 5, contract details 38 and 41.
 """
 
-import zlib
 from collections.abc import Iterable
 
 import msgspec
@@ -30,6 +29,7 @@ from bridge.domain.events import (
 )
 from bridge.domain.ids import WATCHERS_KEY, Ref, is_id, subject_key
 from bridge.domain.parties import end_parties
+from bridge.domain.pauses import counted_from
 from bridge.domain.records import Endpoint, Watchers
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
@@ -62,22 +62,22 @@ def timing(name: str, endpoint: Endpoint, rules: Rules, resumed_ms: int) -> Timi
     """Return what falls due when, from the last keepalive or, after a pause since then, from the resumption.
 
     The reminder goes out at two thirds of the interval. Sick: a reminder unanswered for half of the time left, or
-    within grace. What has happened since the last keepalive is not due again.
+    within grace. What has happened since the last keepalive is not due again, but for a reminder before a pause: its
+    answer may have been lost.
     """
     interval_ms = endpoint.keep_alive_seconds * 1000
-    base = endpoint.renewed_ms
-    if base < resumed_ms:
-        base = resumed_ms + zlib.crc32(name.encode()) % (interval_ms // 10 + 1)
+    base = counted_from(endpoint.renewed_ms, resumed_ms, interval_ms, name)
+    reminded_ms = endpoint.reminded_ms if endpoint.reminded_ms >= resumed_ms else 0
     end = base + interval_ms
     remind = sick = None
     if endpoint.reminder_on:
         remind = base + interval_ms * 2 // 3
-        reminded = endpoint.reminded_ms or remind
+        reminded = reminded_ms or remind
         sick = reminded + max(end - reminded, 0) // 2
     elif rules.grace_ms:
         sick = end
     return Timing(
-        remind_ms=None if endpoint.reminded_ms or endpoint.sick else remind,
+        remind_ms=None if reminded_ms else remind,
         sick_ms=None if endpoint.sick else sick,
         expire_ms=end + rules.grace_ms,
     )

@@ -38,7 +38,9 @@ def explain(command: Explain, state: State) -> Decision:
                     "connectionId": name or None,
                     "since": iso_ms(connection.since_ms),
                     "silentSeconds": _ago(state, connection.renewed_ms),
-                    "endsInSeconds": _ahead(state, lease_end(connection, state.rules, state.moment.resumed_ms))
+                    "endsInSeconds": _ahead(
+                        state, lease_end(key, name, connection, state.rules, state.moment.resumed_ms)
+                    )
                     if state.rules.lease_ms
                     else None,
                 }
@@ -131,7 +133,7 @@ def _session(name: str, joined_ms: int, state: State) -> Answer:
         "joined": iso_ms(joined_ms),
         "members": len(session.members),
         "silentSeconds": _ago(state, session.renewed_ms),
-        "endsInSeconds": _ahead(state, session_end(session, state.rules, state.moment.resumed_ms)),
+        "endsInSeconds": _ahead(state, session_end(name, session, state.rules, state.moment.resumed_ms)),
     }
 
 

@@ -12,6 +12,7 @@ import msgspec
 from bridge.domain.commands import RoomEvent
 from bridge.domain.events import Category, relayed
 from bridge.domain.ids import Ref, parse_part_key, party_key, room_key
+from bridge.domain.pauses import counted_from
 from bridge.domain.records import Party, Room
 from bridge.domain.routing import Emission
 from bridge.domain.seats import Seat, seat_of, seats_page
@@ -69,11 +70,13 @@ def aggregate(contents: Iterable[Mapping[str, object]]) -> str | None:
     return next((state for state in ("online", "idle", "offline") if state in found), None)
 
 
-def party_end(party: Party, resumed_ms: int) -> int | None:
-    """Return the registry clock at which something is due on a party; a pause starts its lease anew."""
+def party_end(key: str, party: Party, resumed_ms: int) -> int | None:
+    """Return the registry clock at which something is due on the party whose key is ``key``."""
     if party.forget_ms:
         return party.forget_ms
-    return max(party.renewed_ms, resumed_ms) + party.lease_ms if party.lease_ms else None
+    if not party.lease_ms:
+        return None
+    return counted_from(party.renewed_ms, resumed_ms, party.lease_ms, key) + party.lease_ms
 
 
 # Coming and going.
@@ -186,7 +189,7 @@ def expire_party(state: State, key: str, clock_ms: int) -> list[Emission]:
     """Do what is due on a party: its end in silence, or forgetting its departure."""
     room, name = parse_part_key(key)
     party, resumed_ms = state.party(room, name), state.moment.resumed_ms
-    end_ms = party_end(party, resumed_ms)
+    end_ms = party_end(key, party, resumed_ms)
     if end_ms is None or end_ms > clock_ms:
         return []
     if not party.is_present:

@@ -22,6 +22,7 @@ from bridge.domain.events import relayed
 from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
 from bridge.domain.media import media_ended, media_left
 from bridge.domain.membership import members_named
+from bridge.domain.pauses import counted_from
 from bridge.domain.permissions import permissions_ended, permissions_joined, permissions_left
 from bridge.domain.records import NO_STATUS, Pending, Session
 from bridge.domain.routing import Emission
@@ -119,7 +120,7 @@ def expire_session(state: State, session_id: str, clock_ms: int) -> list[Emissio
     session = state.session(session_id)
     if session.pending is not None:
         return _go_on(state, session_id, session, session.pending)
-    if session.members and session_end(session, state.rules, state.moment.resumed_ms) <= clock_ms:
+    if session.members and session_end(session_id, session, state.rules, state.moment.resumed_ms) <= clock_ms:
         pending = Pending(list(session.members), "expired")
         return _go_on(state, session_id, replace(session, members={}), pending)
     if session.stopped_ms is not None and not session.members and session.forget_ms <= clock_ms:
@@ -127,9 +128,9 @@ def expire_session(state: State, session_id: str, clock_ms: int) -> list[Emissio
     return []
 
 
-def session_end(session: Session, rules: Rules, resumed_ms: int) -> int:
-    """Return the registry clock at which a session without traffic is over; a pause starts its hours anew."""
-    return max(session.renewed_ms, resumed_ms) + rules.session_ms
+def session_end(session_id: str, session: Session, rules: Rules, resumed_ms: int) -> int:
+    """Return the registry clock at which a session without traffic is over."""
+    return counted_from(session.renewed_ms, resumed_ms, rules.session_ms, session_id) + rules.session_ms
 
 
 def session_members(command: SessionMembers, state: State) -> Decision:

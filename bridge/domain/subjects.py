@@ -19,6 +19,7 @@ from bridge.domain.commands import (
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.events import PRESENCE_CHANGED, STATUS_CHANGED
 from bridge.domain.ids import Ref, subject_key
+from bridge.domain.pauses import counted_from
 from bridge.domain.records import NO_STATUS, Connection, Subject
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
@@ -99,7 +100,7 @@ def expire_connections(state: State, ref: Ref, clock_ms: int) -> list[Emission]:
     live = {
         name: connection
         for name, connection in before.connections.items()
-        if lease_end(connection, state.rules, state.moment.resumed_ms) > clock_ms
+        if lease_end(subject_key(*ref), name, connection, state.rules, state.moment.resumed_ms) > clock_ms
     }
     if len(live) == len(before.connections):
         return []
@@ -107,9 +108,9 @@ def expire_connections(state: State, ref: Ref, clock_ms: int) -> list[Emission]:
     return presence_changed(state, ref, before, "expired")
 
 
-def lease_end(connection: Connection, rules: Rules, resumed_ms: int) -> int:
-    """Return the registry clock at which an unrenewed connection ends; a pause starts its lease anew."""
-    return max(connection.renewed_ms, resumed_ms) + rules.lease_ms
+def lease_end(key: str, name: str, connection: Connection, rules: Rules, resumed_ms: int) -> int:
+    """Return the registry clock at which an unrenewed connection ends; ``key`` is its subject's."""
+    return counted_from(connection.renewed_ms, resumed_ms, rules.lease_ms, f"{key}/{name}") + rules.lease_ms
 
 
 def report_status(command: ReportStatus, state: State) -> Decision:

@@ -276,6 +276,15 @@ class TestClock:
         assert after.resumed_ms == 3000
         assert before.clock_ms <= after.resumed_ms <= after.clock_ms < 3500
 
+    async def test_a_pause_that_is_said_is_one_however_short(self, subject: Subject) -> None:
+        await subject.registry.tick(pause=True)
+        assert (await subject.registry.load({})).moment.resumed_ms == 0  # nothing was there to be lost
+        await subject.advance(700)
+        clock_ms = await subject.registry.tick(pause=True)
+        assert 1700 <= clock_ms < 2200
+        await subject.registry.tick()
+        assert (await subject.registry.load({})).moment.resumed_ms == clock_ms
+
 
 class TestDeadlines:
     async def test_due_is_what_lies_not_after_the_last_tick(self, subject: Subject) -> None:

@@ -121,6 +121,7 @@ def _without_compare_and_set() -> None:
 def _without_outage_clock() -> None:
     """The registry clock runs through every outage."""
     _edit("tick", "gap <= AHEAD_MS", "true")
+    _edit("tick", "ARGV[1] == '1'", "false")
 
 
 def _without_lease() -> None:

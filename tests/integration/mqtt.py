@@ -54,7 +54,7 @@ class Line:
         if self.acknowledging and self.session is not None:
             self.session.acknowledge(receipts)
 
-    def confirmed(self, connection: int, acknowledged: int) -> None:
+    def confirmed(self, connection: int, acknowledged: int, caught_up: bool) -> None:
         assert connection == self.connections[-1][0]
         self.confirmed_up_to = acknowledged
         self.publishes_at_first_pingresp.setdefault(connection, len(self.publishes))

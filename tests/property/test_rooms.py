@@ -305,7 +305,7 @@ class Story(RuleBasedStateMachine):
             if not isinstance(record, Party):
                 continue
             room, party = parse_part_key(key)
-            due = due_ms(record, self.world.rules, registry.resumed_ms)
+            due = due_ms(key, record, self.world.rules, registry.resumed_ms)
             assert self.world.deadlines().get(key) == due
             assert due is None or due > registry.clock_ms
             if record.is_present:

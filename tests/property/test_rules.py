@@ -335,7 +335,7 @@ class Story(RuleBasedStateMachine):
         online, busy = set(), set()
         deadlines = self.world.deadlines()
         for key, record in records.items():
-            due = due_ms(record, rules, registry.resumed_ms)
+            due = due_ms(key, record, rules, registry.resumed_ms)
             if due is None:
                 assert key not in deadlines
             else:  # one filed before a pause comes up early, and is filed anew then; never late

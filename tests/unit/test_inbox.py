@@ -25,7 +25,7 @@ def test_arrivals_and_marks_leave_in_order() -> None:
     inbox = Inbox(Counter())
     inbox.connected(1, True)
     inbox.received([arrival("a", "1", 1), arrival("b", "1", 2)])
-    inbox.confirmed(1, 2)
+    inbox.confirmed(1, 2, True)
     inbox.received([arrival("c", "1", 3)])
     inbox.put(Sweep())
     assert inbox.take(10) == Connected(1, True)
@@ -44,10 +44,10 @@ def test_a_batch_is_bounded() -> None:
 
 def test_of_several_confirmations_in_a_row_the_newest_counts() -> None:
     inbox = Inbox(Counter())
-    inbox.confirmed(1, 1)
-    inbox.confirmed(1, 5)
+    inbox.confirmed(1, 1, True)
+    inbox.confirmed(1, 5, True)
     inbox.received([arrival("a", "1", 6)])
-    inbox.confirmed(1, 6)
+    inbox.confirmed(1, 6, True)
     assert inbox.take(10) == Confirmed(1, 5)
     assert topics(inbox.take(10)) == ["a"]
     assert inbox.take(10) == Confirmed(1, 6)
@@ -82,6 +82,18 @@ def test_beyond_the_limit_the_newest_at_qos_0_is_dropped_and_counted(monkeypatch
     assert topics(inbox.take(10)) == ["a", "b", "q"]
     inbox.received([arrival("c")])  # dropped once is not dropped for good
     assert topics(inbox.take(10)) == ["c"]
+
+
+def test_what_was_dropped_is_said_once_with_the_next_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "MAXIMUM_QOS0", 1)
+    inbox = Inbox(Counter())
+    inbox.received([arrival("a"), arrival("b")])
+    inbox.take(10)
+    inbox.confirmed(1, 0, True)
+    inbox.confirmed(1, 0, False)
+    assert inbox.take(10) == Confirmed(1, 0, caught_up=False, lost=True)
+    inbox.confirmed(1, 0, True)
+    assert inbox.take(10) == Confirmed(1, 0, caught_up=True, lost=False)
 
 
 def test_subscribed_until_disconnected() -> None:

@@ -128,7 +128,7 @@ def test_the_journal_holds_what_is_owed_until_the_broker_has_surely_seen_the_pub
     world.tick()
     assert len(world.journal()) == 1
     world.broker.settle()
-    world.inbox.confirmed(world.connection, world.receipts[-1].number - 1)  # a PINGRESP sent before the PUBACK
+    world.inbox.confirmed(world.connection, world.receipts[-1].number - 1, True)  # a PINGRESP sent before the PUBACK
     world.work()
     assert len(world.journal()) == 1
     world.tick()
@@ -714,6 +714,24 @@ async def test_while_redis_is_away_nothing_is_acknowledged_and_then_all_is() -> 
         registry.is_away = False
         await until(lambda: world.all_acknowledged)
         assert world.stored() == {"user:a", "user:b"}
+
+
+async def test_however_shortly_redis_was_away_it_is_a_pause_and_what_waited_is_heard_after_it() -> None:
+    registry = Away()
+    world = World(registry=registry)
+    for name in ("heard", "turned_away"):
+        world.register("ann", name, 60)
+    async with running(world):
+        registry.is_away = True
+        world.arrive(message("users/endpoints/heard/keepalive", qos=0))
+        await until(lambda: world.line.is_redis_away)
+        registry.now_ms += 900
+        registry.is_away = False
+        await until(lambda: world.inbox.waiting == 0 and not world.line.is_redis_away)
+    record = world.record("user:ann")
+    assert record is not None
+    renewed = {name: endpoint["renewed_ms"] for name, endpoint in record["endpoints"].items()}
+    assert renewed["turned_away"] < registry.resumed_ms <= renewed["heard"]
 
 
 async def test_each_reason_why_redis_is_away_is_told_once() -> None:

@@ -1,8 +1,9 @@
 -- Move the registry clock on by the time since the last tick; anything but 0..2,000 ms is a pause: the clock moves by
--- the 2,000 ms that readers may have run ahead, and what was renewed before it lies before "resumed_ms".
+-- the 2,000 ms that readers may have run ahead, and what was renewed before it lies before "resumed_ms". A shorter
+-- time is a pause where the caller says so.
 --
 -- KEYS  1 clock (hash: "clock_ms", "tick_ms" = Redis TIME of the last tick, epoch ms, "resumed_ms")
--- ARGV  none
+-- ARGV  1 "1" where something may have been lost since the last tick: a pause, however short
 -- Returns the registry clock in ms.
 
 local FIRST_MS, AHEAD_MS = 1000, 2000
@@ -15,6 +16,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local gap = last and now - last
 if gap and gap >= 0 and gap <= AHEAD_MS then
   clock = clock + gap
+  if ARGV[1] == '1' then resumed = clock end
 elseif clock > 0 then
   clock = clock + AHEAD_MS
   resumed = clock

@@ -80,9 +80,13 @@ class Settled(NamedTuple):
 
 
 class Confirmed(NamedTuple):
-    """The broker has seen the PUBACKs of all receipts up to this number."""
+    """The broker has seen the PUBACKs of all receipts up to this number.
+
+    ``caught_up``: Receive Maximum left it room for more deliveries then, so nothing waited there.
+    """
 
     acknowledged: int
+    caught_up: bool
 
 
 class Ended(NamedTuple):
@@ -266,7 +270,8 @@ class Connection:
                 return self._suback(packet)
             case ((_State.SUBSCRIBING | _State.READY), PingRespPacket()) if self.ping_outstanding:
                 self.ping_outstanding = False
-                return Confirmed(self._acknowledged_at_ping)
+                unacknowledged = self._delivered - self._acknowledged_at_ping
+                return Confirmed(self._acknowledged_at_ping, unacknowledged < self._connect.receive_max)
             case ((_State.SUBSCRIBING | _State.READY), PubRelPacket()):
                 self._control.append(PubCompPacket(packet.packet_id).write())
                 return None

@@ -17,8 +17,11 @@ class Listener(Protocol):
     def received(self, publishes: Publishes) -> None:
         """Publishes in order of arrival, all of one read; the receipt is None at QoS 0."""
 
-    def confirmed(self, connection: int, acknowledged: int) -> None:
-        """The broker has seen the PUBACK of every receipt whose number is at most ``acknowledged``."""
+    def confirmed(self, connection: int, acknowledged: int, caught_up: bool) -> None:
+        """The broker has seen the PUBACK of every receipt whose number is at most ``acknowledged``.
+
+        ``caught_up``: when it answered the PINGREQ, no message waited at the broker for such a PUBACK.
+        """
 
     def disconnected(self, connection: int, reason: str) -> None:
         """The connection ended: its receipts are void, and the session connects again by itself."""

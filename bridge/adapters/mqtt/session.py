@@ -288,9 +288,9 @@ class Session(asyncio.Protocol, Broker):
             case Settled(batches):
                 for batch in batches:
                     batch.settled(batch.codes)
-            case Confirmed(acknowledged):
+            case Confirmed(acknowledged, caught_up):
                 self._answered_at = asyncio.get_running_loop().time()
-                self._listener.confirmed(connection.number, acknowledged)
+                self._listener.confirmed(connection.number, acknowledged, caught_up)
             case Connected(terms):
                 self._answered_at = asyncio.get_running_loop().time()
                 self._keep_alive_seconds = terms.keep_alive_seconds

@@ -41,7 +41,7 @@ class Heard:
         self.story.append(("received", *(packet.payload for packet, _ in publishes)))
         self.receipts += [receipt for _, receipt in publishes if receipt is not None]
 
-    def confirmed(self, connection: int, acknowledged: int) -> None:
+    def confirmed(self, connection: int, acknowledged: int, caught_up: bool) -> None:
         self.story.append(("confirmed", connection, acknowledged))
 
     def disconnected(self, connection: int, reason: str) -> None:

@@ -244,7 +244,7 @@ def test_held_back_only_pings_leave() -> None:
     outbox.add([Output("t", b"{}")], lambda codes: None)
     made.ping()
     assert [type(packet) for packet in written(made, hold=True)] == [PingReqPacket]
-    assert made.receive(PINGRESP) == [Confirmed(0)]
+    assert made.receive(PINGRESP) == [Confirmed(0, caught_up=True)]
     assert [type(packet) for packet in written(made)] == [PubAckPacket, PublishPacket]
 
 
@@ -282,8 +282,22 @@ def test_a_pingresp_confirms_what_left_before_its_pingreq() -> None:
     assert made.ping_outstanding
     third.done = True
     assert pubacks(made) == [3]
-    assert made.receive(PINGRESP) == [Confirmed(2)]
+    assert made.receive(PINGRESP) == [Confirmed(2, caught_up=True)]
     assert not made.ping_outstanding
+
+
+def test_a_broker_that_may_deliver_no_more_may_hold_something_back() -> None:
+    made = Connection(1, ConnectPacket("bridge", receive_max=3), FILTERS, Outbox())
+    made.receive(CONNACK + SUBACK)
+    receipts = deliver(made, 1, 2)
+    made.ping()
+    written(made)
+    receipts += deliver(made, 3)
+    assert made.receive(PINGRESP) == [Confirmed(0, caught_up=False)]
+    receipts[0].done = True
+    made.ping()
+    written(made)
+    assert made.receive(PINGRESP) == [Confirmed(1, caught_up=True)]
 
 
 def test_received_and_confirmed_come_in_wire_order() -> None:
@@ -305,9 +319,9 @@ def test_a_ping_goes_by_itself_after_20000_acknowledgements_and_after_the_answer
         receipt.done = True
         packets = written(made)
         assert [type(packet) for packet in packets] == [PubAckPacket] + [PingReqPacket] * (turn == 0)
-    assert made.receive(PINGRESP) == [Confirmed(ACKNOWLEDGEMENTS_PER_PING)]
+    assert made.receive(PINGRESP) == [Confirmed(ACKNOWLEDGEMENTS_PER_PING, caught_up=True)]
     assert [type(packet) for packet in written(made)] == [PingReqPacket]
-    assert made.receive(PINGRESP) == [Confirmed(2 * ACKNOWLEDGEMENTS_PER_PING)]
+    assert made.receive(PINGRESP) == [Confirmed(2 * ACKNOWLEDGEMENTS_PER_PING, caught_up=True)]
 
 
 # Outputs.
