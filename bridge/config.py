@@ -189,6 +189,8 @@ def _rules(settings: Settings) -> Rules:
         tombstone_ms=round(sessions.tombstone_hours * 3_600_000),
         maximum_members=sessions.maximum_members,
         party_lease_ms=round(rooms.lease_seconds * 1000),
+        participant_ttl_ms=rooms.participant_ttl_seconds * 1000,
+        room_ttl_ms=rooms.room_ttl_seconds * 1000,
         maximum_parties=rooms.maximum_parties,
         maximum_parties_per_subject=rooms.maximum_parties_per_subject,
         grace_ms=round(endpoints.grace_seconds * 1000),

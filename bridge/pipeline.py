@@ -10,6 +10,7 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import count
 from time import monotonic, perf_counter
 from typing import TypeVar
 
@@ -322,8 +323,9 @@ class Line:
         """Take items through the line once; returns those that must go again, in order."""
         self._outcomes.forget_kept()
         parts = list(parts_of(items, self._broker.largest_packet_bytes).values())
-        for _ in range(MAXIMUM_WAVES):
-            pending = [part for part in parts if not part.is_decided]
+        for wave in count(1):
+            # Without anything decided another try would end as this one.
+            pending = [part for part in parts if not part.is_decided and (wave <= MAXIMUM_WAVES or not part.decided)]
             if not pending:
                 break
             began = perf_counter()

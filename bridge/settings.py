@@ -334,6 +334,24 @@ class Rooms(_Section):
         description="Seconds after which a party departs that said nothing, and whose endpoint did not keep itself "
         "alive. 0: never, its messages and its endpoint end it.",
     )
+    participant_ttl_seconds: int = Field(
+        300,
+        ge=1,
+        le=31_536_000,
+        description="Seconds after which a participant of /rooms is out that neither refreshed nor said anything, and "
+        "whose endpoint did not keep itself alive. It is reminded at two thirds of them.",
+    )
+    room_ttl_seconds: int = Field(
+        4_838_400,
+        ge=1,
+        le=315_360_000,
+        description="Seconds after its creation, or the last joining or departure, at which a room of /rooms ends.",
+    )
+    api_key: str = Field(
+        "",
+        max_length=256,
+        description="apiKey in the answer to a join of /rooms, for clients that hand it to a media server. No secret.",
+    )
     maximum_parties: int = Field(
         1000, ge=1, le=10_000, description="Parties in one room; what one does is told to all others."
     )

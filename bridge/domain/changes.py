@@ -5,15 +5,16 @@ Everything here is derived from the records, so no index can say anything else t
 
 from bridge.domain.endpoints import timing
 from bridge.domain.ids import endpoint_member, parse_key, parse_part_key, parties_index
-from bridge.domain.parties import party_end
+from bridge.domain.parties import party_due
 from bridge.domain.permissions import permissions_end
-from bridge.domain.records import EMPTY, Party, Permissions, Record, Session, Subject, Views
+from bridge.domain.records import EMPTY, Party, Permissions, Record, Room, Session, Subject, Views
 from bridge.domain.rules import Rules
 from bridge.domain.schema import encode_record
 from bridge.domain.seats import member_of, seat_of
 from bridge.domain.sessions import session_end
 from bridge.domain.state import ALL_ENDPOINTS, Entry, State
 from bridge.domain.subjects import is_online, lease_end
+from bridge.domain.token_rooms import room_end
 from bridge.domain.values import Commit, Write
 
 _EMPTY: dict[type[Record], Record] = {type(record): record for record in EMPTY.values()}
@@ -103,7 +104,9 @@ def due_ms(key: str, record: Record, rules: Rules, resumed_ms: int) -> int | Non
             ]
         return min(dues, default=None)
     if isinstance(record, Party):
-        return party_end(key, record, resumed_ms)
+        return party_due(key, record, resumed_ms)
+    if isinstance(record, Room):
+        return room_end(parse_key(key)[1], record, rules, resumed_ms) if record.maximum else None
     if isinstance(record, Session):
         if record.pending is not None:
             return 0

@@ -6,7 +6,9 @@ Times are epoch milliseconds, None for "now". A member is a `Ref`.
 import msgspec
 
 from bridge.domain.ids import Ref
+from bridge.domain.media_table import Counters
 from bridge.domain.records import AuditEntry
+from bridge.domain.room_commands import RoomCommand
 from bridge.domain.values import Kind
 
 
@@ -93,13 +95,6 @@ class ReplySession(msgspec.Struct, frozen=True):
     members: tuple[Ref, ...]
     accepted: bool
     fields: dict[str, object]
-
-
-class Counters(msgspec.Struct, frozen=True):
-    """What a participant counts: connections, streams sent, streams received; ``claimed`` is the state that it gave."""
-
-    counts: tuple[int, int, int]
-    claimed: str | None = None
 
 
 class ReportParticipant(msgspec.Struct, frozen=True):
@@ -403,6 +398,7 @@ Command = (
     | SessionMembers
     | Explain
     | RoomParties
+    | RoomCommand
     | Expire
     | Unfile
 )

@@ -4,9 +4,10 @@ What a rule needs beyond those it asks for by `bridge.domain.state.NotLoaded`.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from bridge.domain import commands as c
+from bridge.domain import room_commands as r
 from bridge.domain.audit import read_audit
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.endpoints import (
@@ -24,6 +25,7 @@ from bridge.domain.ids import (
     Ref,
     is_endpoint_id,
     parse_key,
+    parse_part_key,
     parse_subject_key,
     part_key,
     party_key,
@@ -34,6 +36,7 @@ from bridge.domain.ids import (
     views_key,
 )
 from bridge.domain.media import check_views, media_state_of, report_counters
+from bridge.domain.members import member_keys
 from bridge.domain.membership import renew_session, require_participant
 from bridge.domain.mutes import mute_participant, report_mute
 from bridge.domain.parties import end_parties, expire_party
@@ -57,6 +60,16 @@ from bridge.domain.subjects import (
     report_status,
     sessions_of,
     update_device_status,
+)
+from bridge.domain.token_rooms import (
+    create_room,
+    delete_room,
+    expire_room,
+    join_room,
+    leave_room,
+    read_room,
+    refresh_party,
+    report_media,
 )
 from bridge.domain.values import KINDS, Page
 from bridge.errors import Refusal
@@ -98,6 +111,8 @@ def _expire(command: c.Expire, state: State) -> Decision:
         return Decision(check_views(state, record_id, command.clock_ms))
     if noun == "party":
         return Decision(expire_party(state, command.key, command.clock_ms))
+    if noun == "room":
+        return Decision(expire_room(state, record_id, command.clock_ms))
     if noun == "permissions":
         expire_permissions(state, record_id, command.clock_ms)
         return NOTHING
@@ -151,6 +166,13 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
     c.RoomEvent: room_event,
     c.RejectRoomEvent: reject_room_event,
     c.RoomParties: room_parties,
+    r.CreateRoom: create_room,
+    r.ReadRoom: read_room,
+    r.DeleteRoom: delete_room,
+    r.JoinRoom: join_room,
+    r.RefreshParty: refresh_party,
+    r.LeaveRoom: leave_room,
+    r.ReportMedia: report_media,
     c.Expire: _expire,
     c.Unfile: _unfile,
 }
@@ -212,6 +234,35 @@ def _party_and_sender(command: c.RoomEvent | c.RejectRoomEvent) -> tuple[str, ..
     return tuple(keys)
 
 
+def _due(command: c.Expire) -> tuple[str, ...]:
+    keys = (command.key, WATCHERS_KEY)
+    noun, room = parse_key(command.key)
+    if noun == "party":
+        room, party = parse_part_key(command.key)
+        return (*keys, room_key(room), *member_keys(room, party))
+    return (*keys, session_key(room)) if noun == "room" else keys
+
+
+def _visited(command: r.RoomCommand) -> tuple[str, ...]:
+    keys = [room_key(command.room)]
+    if isinstance(command, r.CreateRoom):
+        return tuple(keys)
+    visitor = command.visitor
+    participant = visitor.user or visitor.party
+    if visitor.party:
+        keys.append(party_key(command.room, visitor.party))
+    elif visitor.user:
+        keys.append(subject_key("user", visitor.user))
+    if isinstance(command, r.JoinRoom):
+        keys.append(party_key(command.room, command.party))
+        if not visitor.user:
+            participant = command.party
+            keys.append(subject_key("participant", participant))
+    if not isinstance(command, r.ReadRoom):
+        keys += (*member_keys(command.room, participant), WATCHERS_KEY)
+    return tuple(keys)
+
+
 _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.ReportPresence: _subject_and_watchers,
     c.ReportStatus: _subject_and_watchers,
@@ -234,7 +285,8 @@ _KEYS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.RoomEvent: _party_and_sender,
     c.RejectRoomEvent: _party_and_sender,
     c.RoomParties: lambda command: (room_key(command.room),),
-    c.Expire: lambda command: (command.key, WATCHERS_KEY),
+    **dict.fromkeys(get_args(r.RoomCommand), _visited),
+    c.Expire: _due,
 }
 
 
@@ -248,6 +300,10 @@ def _endpoints_of_party(command: c.RoomEvent | c.RejectRoomEvent) -> tuple[str, 
     return tuple(name for name in (command.party, command.endpoint) if is_endpoint_id(name))
 
 
+def _named_endpoint(command: r.JoinRoom) -> tuple[str, ...]:
+    return (command.endpoint,) if is_endpoint_id(command.endpoint) else ()
+
+
 _OWNERS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.RegisterEndpoint: _endpoint,
     c.KeepEndpoint: _endpoint,
@@ -256,11 +312,17 @@ _OWNERS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.ViewEndpoint: _endpoint,
     c.RoomEvent: _endpoints_of_party,
     c.RejectRoomEvent: _endpoints_of_party,
+    r.JoinRoom: _named_endpoint,
 }
+
+
+def _seats_of_room(command: c.RoomParties | r.RoomCommand) -> tuple[Page, ...]:
+    return (seats_page(command.room),)
+
 
 _PAGES: dict[type[c.Command], Callable[[Any], tuple[Page, ...]]] = {
     c.RoomEvent: lambda command: (seats_page(command.room),),
-    c.RoomParties: lambda command: (seats_page(command.room),),
+    **dict.fromkeys((c.RoomParties, r.ReadRoom, r.DeleteRoom, r.JoinRoom, r.LeaveRoom), _seats_of_room),
 }
 
 
@@ -268,7 +330,7 @@ _PAGES: dict[type[c.Command], Callable[[Any], tuple[Page, ...]]] = {
 QUESTIONS = frozenset(
     (
         *(c.ListEndpoints, c.ListSubjects, c.SessionsOf, c.SessionMembers, c.MediaStateOf, c.RoomParties),
-        *(c.PermissionsOf, c.ReadAudit, c.Explain, c.ViewEndpoint),
+        *(c.PermissionsOf, c.ReadAudit, c.Explain, c.ViewEndpoint, r.ReadRoom),
     )
 )
 

@@ -150,6 +150,15 @@ class RoomPartiesListedEvent(Event, frozen=True):
     content: dict[str, object]
 
 
+class RoomPartyKeepAliveReminderEvent(Event, frozen=True):
+    """A participant of a room has to be refreshed until ``expires_at``, or it is out."""
+
+    topic_id: str
+    room_connection_id: str
+    keep_alive_seconds: int
+    expires_at: str
+
+
 class MediaSessionInvalidEvent(Event, frozen=True):
     """A room event could not be taken; ``loopback_metadata`` as it was received."""
 

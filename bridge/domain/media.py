@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from bridge.domain.commands import Counters, MediaStateOf
+from bridge.domain.commands import MediaStateOf
 from bridge.domain.decisions import Decision
 from bridge.domain.events import MediaStateChangedEvent
 from bridge.domain.ids import part_key, views_key
@@ -22,6 +22,7 @@ from bridge.domain.media_table import (
     PEERS_DISAGREE,
     STEPS,
     STREAMS_WHILE_ALONE,
+    Counters,
     media_state,
 )
 from bridge.domain.membership import participants, require_participant

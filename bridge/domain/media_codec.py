@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bridge.domain.codec import check_text, read_document
-from bridge.domain.commands import Command, Counters, Ignore, ReportParticipant
+from bridge.domain.commands import Command, Ignore, ReportParticipant
 from bridge.domain.ids import require_id
 from bridge.domain.inputs import Input
+from bridge.domain.media_table import Counters
 from bridge.domain.mute_table import ROLES
 from bridge.domain.permission_codec import read_flag, read_room
 from bridge.domain.values import Kind, kind_of

@@ -8,6 +8,14 @@ Source: reference "rooms and media" A.
 
 from typing import NamedTuple
 
+
+class Counters(NamedTuple):
+    """What a participant counts: connections, streams sent, streams received; ``claimed`` is the state that it gave."""
+
+    counts: tuple[int, int, int]
+    claimed: str | None = None
+
+
 INIT, WAITING, STARTING, CLEANUP = "init", "waiting", "starting", "cleanup"
 SENDING, RECEIVING, SENDRECV = "sending", "receiving", "sendrecv"
 

@@ -9,14 +9,26 @@ from typing import NamedTuple
 
 import msgspec
 
+from bridge.domain.clock import iso_ms
 from bridge.domain.commands import RoomEvent
-from bridge.domain.events import Category, relayed
-from bridge.domain.ids import Ref, parse_part_key, party_key, room_key
+from bridge.domain.events import Category, RoomPartyKeepAliveReminderEvent, relayed
+from bridge.domain.ids import (
+    Ref,
+    is_endpoint_id,
+    parse_key,
+    parse_part_key,
+    parse_subject_key,
+    party_key,
+    room_key,
+    subject_key,
+)
+from bridge.domain.members import member_keys, unseat_members
 from bridge.domain.pauses import counted_from
 from bridge.domain.records import Party, Room
 from bridge.domain.routing import Emission
 from bridge.domain.seats import Seat, seat_of, seats_page
 from bridge.domain.state import CorruptRecord, State
+from bridge.errors import Refusal
 
 replace = msgspec.structs.replace
 
@@ -70,12 +82,20 @@ def aggregate(contents: Iterable[Mapping[str, object]]) -> str | None:
     return next((state for state in ("online", "idle", "offline") if state in found), None)
 
 
-def party_end(key: str, party: Party, resumed_ms: int) -> int | None:
-    """Return the registry clock at which something is due on the party whose key is ``key``."""
+def party_due(key: str, party: Party, resumed_ms: int) -> int | None:
+    """Return when something is due on the party whose key is ``key``: its reminder, its end, forgetting it."""
     if party.forget_ms:
         return party.forget_ms
     if not party.lease_ms:
         return None
+    # Once, where it has a token to refresh by; its answer to a reminder before a pause may have been lost.
+    is_reminded = party.reminded_ms > max(party.renewed_ms, resumed_ms)
+    end_ms = party_end(key, party, resumed_ms)
+    return end_ms - party.lease_ms // 3 if party.proof and not is_reminded else end_ms
+
+
+def party_end(key: str, party: Party, resumed_ms: int) -> int:
+    """Return the registry clock at which the lease of a party ends."""
     return counted_from(party.renewed_ms, resumed_ms, party.lease_ms, key) + party.lease_ms
 
 
@@ -92,12 +112,33 @@ def tabs_of(seats: Mapping[str, Seat], *users: str) -> list[str]:
     return [party for party, seat in seats.items() if seat.user in users]
 
 
+def check_parties(state: State, user: str, code: str) -> None:
+    """Check that a subject may have one more party.
+
+    Raises:
+        Refusal: with ``code``.
+    """
+    count = sum(map(len, state.subject_at(user).parties.values()))
+    if count >= state.rules.maximum_parties_per_subject:
+        raise Refusal(code, f"sender has {count} parties (rooms.maximum_parties_per_subject): leave a room first")
+
+
+def live_endpoint(state: State, name: str) -> str:
+    """Return the key of who holds an endpoint that is live; empty: nobody of this organization does."""
+    owner = state.owner(name) if is_endpoint_id(name) else None
+    if owner is None or owner.organization != state.organization:
+        return ""
+    key = subject_key(owner.kind, owner.subject)
+    state.require([key])
+    return key if name in state.readable(key).endpoints else ""
+
+
 def seat_party(state: State, room: str, name: str, party: Party) -> int:
     """Save a party that is present and return its version."""
     before = state.party(room, name)
     version = state.save(party_key(room, name), party)
     if not before.is_present:
-        state.save(room_key(room), Room(state.moment.now_ms))
+        state.save(room_key(room), _changed(state, room))
     places = _places(party)
     for key in dict.fromkeys((*_places(before), *places)):
         _link(state, key, room, name, places.get(key))
@@ -111,18 +152,44 @@ def unseat_parties(
 
     A party that is not there, or cannot be read, is passed over.
     """
-    state.require([room_key(room), *party_keys(room, names)], pages=[seats_page(room)])
-    present = {name: party for name, party in readable_parties(state, room, names).items() if party.is_present}
-    state.require(dict.fromkeys(key for party in present.values() for key in _places(party)))
     gone = []
-    for name, party in present.items():
+    for name, party in _present(state, {room: names})[room].items():
         version = remember(state, room, name, party.user, time_ms, seq)
         for key in _places(party):
             _link(state, key, room, name, None)
         gone.append(Gone(seat_of(name, party), party, version))
     if gone:
-        state.save(room_key(room), Room(state.moment.now_ms) if state.seats(room) else Room())
+        after = _changed(state, room)
+        state.save(room_key(room), after if after.maximum or state.seats(room) else Room())
     return gone
+
+
+def _present(state: State, rooms: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Party]]:
+    """Return those parties of each room that are there; what their departure needs is asked for at once, of all."""
+    state.require(
+        [key for room, names in rooms.items() for key in (room_key(room), *party_keys(room, names))],
+        pages=map(seats_page, rooms),
+    )
+    present = {
+        room: {name: party for name, party in readable_parties(state, room, names).items() if party.is_present}
+        for room, names in rooms.items()
+    }
+    keys: dict[str, None] = {}
+    for room, parties in present.items():
+        has_seats = state.is_readable(room_key(room)) and state.room(room).maximum > 0
+        for party in parties.values():
+            keys.update(dict.fromkeys(_places(party)))
+            if has_seats:
+                keys.update(dict.fromkeys(member_keys(room, parse_key(party.user)[1])))
+    state.require(keys)
+    return present
+
+
+def _changed(state: State, room: str) -> Room:
+    """Return a room's record after a join or a departure, from which its time runs anew."""
+    before = state.room(room)
+    renewed_ms = state.moment.clock_ms if before.maximum else 0
+    return replace(before, changed_ms=state.moment.now_ms, renewed_ms=renewed_ms)
 
 
 def remember(state: State, room: str, name: str, user: str, time_ms: int, seq: int | None) -> int:
@@ -133,6 +200,7 @@ def remember(state: State, room: str, name: str, user: str, time_ms: int, seq: i
         time_ms=max(time_ms, before.time_ms),
         seq=before.seq if seq is None else seq,
         forget_ms=state.moment.clock_ms + REMEMBER_MS,
+        proof=before.proof,
     )
     return state.save(party_key(room, name), departed)
 
@@ -172,10 +240,7 @@ def end_parties(state: State, ref: Ref, name: str, cause: str) -> list[Emission]
         for room, parties in state.subject(*ref).parties.items()
     }
     ended = {room: parties for room, parties in ended.items() if parties}
-    state.require(
-        [key for room, parties in ended.items() for key in (room_key(room), *party_keys(room, parties))],
-        pages=map(seats_page, ended),
-    )
+    _present(state, ended)
     emissions: list[Emission] = []
     for room, parties in ended.items():
         try:
@@ -186,32 +251,101 @@ def end_parties(state: State, ref: Ref, name: str, cause: str) -> list[Emission]
 
 
 def expire_party(state: State, key: str, clock_ms: int) -> list[Emission]:
-    """Do what is due on a party: its end in silence, or forgetting its departure."""
+    """Do what is due on a party: its reminder, its end in silence, or forgetting its departure."""
     room, name = parse_part_key(key)
     party, resumed_ms = state.party(room, name), state.moment.resumed_ms
-    end_ms = party_end(key, party, resumed_ms)
-    if end_ms is None or end_ms > clock_ms:
+    due_ms = party_due(key, party, resumed_ms)
+    if due_ms is None or due_ms > clock_ms:
         return []
     if not party.is_present:
         state.save(key, Party())
         return []
     endpoint = state.readable(party.owner).endpoints.get(party.endpoint) if party.owner else None
-    if endpoint is not None and max(endpoint.renewed_ms, resumed_ms) + party.lease_ms > clock_ms:
-        state.save(key, replace(party, renewed_ms=endpoint.renewed_ms))  # its keepalives are signs of life, too
+    if endpoint is not None and endpoint.renewed_ms > party.renewed_ms:  # its keepalives are signs of life, too
+        party = replace(party, renewed_ms=endpoint.renewed_ms)
+        state.save(key, party)
+        return expire_party(state, key, clock_ms)
+    end_ms = party_end(key, party, resumed_ms)
+    if end_ms <= clock_ms:
+        return depart(state, room, [name], "expired")
+    version = state.save(key, replace(party, reminded_ms=clock_ms))
+    reminder = RoomPartyKeepAliveReminderEvent(
+        *state.stamp(f"party/{room}/{name}", version),
+        room,
+        name,
+        party.lease_ms // 1000,
+        iso_ms(state.moment.now_ms + end_ms - clock_ms),
+    )
+    return [Emission(reminder, party=seat_of(name, party))]
+
+
+def depart(
+    state: State,
+    room: str,
+    names: Sequence[str],
+    cause: str,
+    message: RoomEvent | None = None,
+    time_ms: int = 0,
+) -> list[Emission]:
+    """Let parties of a room go, and tell who is left; ``message``: what told of it at ``time_ms``, if one did."""
+    gone = unseat_parties(state, room, names, time_ms, message.seq if message is not None else None)
+    departures = [_departure(state, room, one, cause, message) for one in gone]
+    return departures + free_seats(state, room, gone, cause)
+
+
+def clear_room(state: State, room: str, cause: str, sender: Mapping[str, object] | None = None) -> list[Emission]:
+    """Let everybody go at once. One event for all, told to them and the owner, says so: the room is empty.
+
+    Where it was empty before, only that the room itself is no more is news.
+    """
+    gone = unseat_parties(state, room, list(state.seats(room)))
+    if not gone and cause != "room_deleted":
         return []
-    return depart(state, room, [name], "expired")
+    fields: dict[str, object] = {
+        "category": Category.REMOVED,
+        "topicId": room,
+        "sender": sender or {},
+        "content": {},
+        "cause": cause,
+        "changed": [],
+        "aggregate": None,
+    }
+    stamp = state.stamp(f"room/{room}", state.version(room_key(room)))
+    told = (*audience(state, room), *(one.seat for one in gone))
+    return [Emission(relayed("RoomPresenceChangedEvent", stamp, fields), parties=told)]
 
 
-def depart(state: State, room: str, names: Sequence[str], cause: str) -> list[Emission]:
-    """Let parties of a room go that did not say so, and tell who is left."""
-    gone = unseat_parties(state, room, names)
-    return [departure(state, room, one, cause) for one in gone]
+# A room with seats is a session, too.
+
+
+def free_seats(state: State, room: str, gone: Sequence[Gone], cause: str) -> list[Emission]:
+    """Let those be free who have no seat left in a room with seats."""
+    if not state.room(room).maximum:
+        return []
+    seats = state.seats(room)
+    leavers = [parse_subject_key(one.party.user) for one in gone if not tabs_of(seats, one.party.user)]
+    return unseat_members(state, room, leavers, "expired" if cause == "expired" else "session_left")
+
+
+def leave_seats(state: State, session: str, members: Iterable[Ref]) -> list[Emission]:
+    """Let those leave the room of a session's name who are no members any more."""
+    keys = [subject_key(*member) for member in members]
+    names = [name for key in keys for name in state.readable(key).parties.get(session, ())]
+    parties = readable_parties(state, session, names)
+    return depart(state, session, [name for name, party in parties.items() if party.user in keys], "left")
 
 
 # What is told.
 
 
-def departure(state: State, room: str, gone: Gone, cause: str, message: RoomEvent | None = None) -> Emission:
+def audience(state: State, room: str, but: str = "") -> tuple[Seat, ...]:
+    """Return whom it concerns what happens in a room: who is in it but the party ``but``, and its owner everywhere."""
+    seats = tuple(seat for seat in state.seats(room).values() if seat.party != but)
+    owner = state.room(room).owner
+    return (*seats, Seat("", owner)) if owner else seats
+
+
+def _departure(state: State, room: str, gone: Gone, cause: str, message: RoomEvent | None) -> Emission:
     """Return the news of a departure for who is left, with what the message held that told of it, if one did."""
     before = gone.party
     sender, said, fields = before.sender, {}, {}
@@ -221,7 +355,7 @@ def departure(state: State, room: str, gone: Gone, cause: str, message: RoomEven
     content = merged(before.content, said, has_media=False)
     party = replace(before, sender=sender, content=content)
     changed = changed_fields(before.content, content)
-    told = tuple(state.seats(room).values())
+    told = audience(state, room)
     return party_event(
         state, room, gone.seat.party, party, gone.version, Category.LEAVES, cause, changed, told, fields=fields
     )
@@ -259,6 +393,12 @@ def aggregate_of(state: State, room: str, *users: str) -> str | None:
     """Return what a user is by all of its parties in a room; see `aggregate`."""
     names = tabs_of(state.seats(room), *users)
     return aggregate(party.content for party in readable_parties(state, room, names).values())
+
+
+def parties_of(state: State, room: str) -> dict[str, Party]:
+    """Return everybody in a room, who came first first."""
+    parties = readable_parties(state, room, state.seats(room))
+    return dict(sorted(parties.items(), key=lambda item: item[1].joined))
 
 
 def readable_parties(state: State, room: str, names: Iterable[str]) -> dict[str, Party]:

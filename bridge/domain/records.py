@@ -90,6 +90,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
         stopped_ms: time of the newest stop; joins older than it are ignored. None: never stopped.
         forget_ms: registry clock at which the stop may be forgotten.
         pending: what its last join, leave or stop has still to do.
+        is_room: members have seats in the room of its name: who leaves the one leaves the other.
     """
 
     members: dict[str, int] = {}
@@ -97,6 +98,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     stopped_ms: int | None = None
     forget_ms: int = 0
     pending: Pending | None = None
+    is_room: bool = False
 
 
 class Permissions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -190,6 +192,9 @@ class Party(msgspec.Struct, frozen=True, omit_defaults=True):
         time_ms: the time of the newest message of it that was taken.
         seq: that message's number, where it brought one.
         forget_ms: registry clock at which a departed one may be forgotten; 0: it is in the room.
+        size: the largest room that its client can handle, its own seat included; 0: any.
+        proof: hash of the secret that its session token holds; empty: it came by a message and has none.
+        reminded_ms: registry clock of its last reminder.
     """
 
     user: str = ""
@@ -203,6 +208,9 @@ class Party(msgspec.Struct, frozen=True, omit_defaults=True):
     time_ms: int = 0
     seq: int | None = None
     forget_ms: int = 0
+    size: int = 0
+    proof: str = ""
+    reminded_ms: int = 0
 
     @property
     def is_present(self) -> bool:
@@ -211,13 +219,23 @@ class Party(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Room(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A room that somebody is in. Its version rises with each join and departure, so that two never miss each other.
+    """A room that somebody is in, or one with seats, which stays while it is empty.
+
+    Its version rises with each join and departure, so that two never miss each other.
 
     Attributes:
         changed_ms: the last of them.
+        maximum: how many seats it has; 0: it was not created, and ends with its last party.
+        name: as its creator gave it.
+        owner: the key of who created it; empty: a service.
+        renewed_ms: registry clock of the creation, or of the last join or departure.
     """
 
     changed_ms: int = 0
+    maximum: int = 0
+    name: str = ""
+    owner: str = ""
+    renewed_ms: int = 0
 
 
 class Watchers(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -12,14 +12,19 @@ from bridge.domain.clock import event_time
 from bridge.domain.commands import RejectRoomEvent, RoomEvent, RoomParties
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.events import Category, MediaSessionInvalidEvent, RoomPartiesListedEvent, relayed
-from bridge.domain.ids import is_endpoint_id, parse_key, party_key, room_key, subject_key
+from bridge.domain.ids import parse_key, party_key, room_key
 from bridge.domain.parties import (
     NEW_CONTENT,
     aggregate,
     aggregate_of,
+    audience,
     changed_fields,
-    departure,
+    check_parties,
+    depart,
+    free_seats,
+    live_endpoint,
     merged,
+    parties_of,
     party_event,
     readable_parties,
     remember,
@@ -59,7 +64,7 @@ def reject_room_event(command: RejectRoomEvent, state: State) -> Decision:
 def room_parties(command: RoomParties, state: State) -> Decision:
     """Answer everybody in a room, each with its version, and what each user is by all of its parties."""
     room = command.room
-    parties = _parties(state, room)
+    parties = parties_of(state, room)
     contents: dict[str, list[Mapping[str, object]]] = {}
     for party in parties.values():
         contents.setdefault(parse_key(party.user)[1], []).append(party.content)
@@ -79,26 +84,29 @@ def room_parties(command: RoomParties, state: State) -> Decision:
 def _online(command: RoomEvent, state: State) -> Sequence[Emission]:
     """Join, or say what changed."""
     room, name = command.room, command.party
-    seats, before = state.seats(room), state.party(room, name)
+    before = state.party(room, name)
     time_ms = _own_time(command, before, state)
     if time_ms is None:
         return ()
     is_new = not before.is_present
     seat = _seat(command, state)
     if is_new:
-        _check_space(command, seats, state)
-        before = replace(before, sender={}, content={})
+        _check_space(command, state)
+        before = Party(time_ms=before.time_ms, seq=before.seq)
+    elif before.proof:
+        seat = seat_of(name, before)  # it named its endpoint when it took its seat
     is_offline = command.content.get("offline", before.content.get("offline"))
     content = merged(before.content or NEW_CONTENT, command.content, has_media=not is_offline)
-    party = Party(
-        seat.user,
-        {**before.sender, **command.sender},
-        content,
-        seat.endpoint,
-        seat.owner,
+    party = replace(
+        before,
+        user=seat.user,
+        sender={**before.sender, **command.sender},
+        content=content,
+        endpoint=seat.endpoint,
+        owner=seat.owner,
         joined=state.next_version(room_key(room)) if is_new else before.joined,
         renewed_ms=state.moment.clock_ms,
-        lease_ms=state.rules.party_lease_ms,
+        lease_ms=before.lease_ms if before.proof else state.rules.party_lease_ms,
         time_ms=max(time_ms, before.time_ms),
         seq=before.seq if command.seq is None else command.seq,
     )
@@ -106,7 +114,7 @@ def _online(command: RoomEvent, state: State) -> Sequence[Emission]:
     changed = changed_fields(before.content, content)
     emissions: list[Emission] = []
     if changed or party.sender != before.sender or command.receivers:
-        told = _addressed(command, [seat for seat in seats.values() if seat.party != name])
+        told = _addressed(command, audience(state, room, but=name))
         cause = "joined" if is_new else "updated"
         emissions.append(
             party_event(
@@ -114,7 +122,7 @@ def _online(command: RoomEvent, state: State) -> Sequence[Emission]:
             )
         )
     if is_new:
-        emissions += _roster(state, room, seat)
+        emissions += roster(state, room, seat)
     return emissions
 
 
@@ -129,8 +137,7 @@ def _leaves(command: RoomEvent, state: State) -> Sequence[Emission]:
         if command.time_ms is not None or command.seq is not None:
             remember(state, room, name, command.user, time_ms, command.seq)
         return ()
-    gone = unseat_parties(state, room, [name], time_ms, command.seq)
-    return [departure(state, room, one, "left", command) for one in gone]
+    return depart(state, room, [name], "left", command, time_ms)
 
 
 def _removed(command: RoomEvent, state: State) -> Sequence[Emission]:
@@ -154,20 +161,21 @@ def _removed(command: RoomEvent, state: State) -> Sequence[Emission]:
         "aggregate": aggregate_of(state, room, *command.attendee),
     }
     stamp = state.stamp(f"room/{room}", state.version(room_key(room)))
-    told = (*state.seats(room).values(), *(one.seat for one in gone))
-    return [Emission(relayed("RoomPresenceChangedEvent", stamp, fields), parties=told)]
+    told = (*audience(state, room), *(one.seat for one in gone))
+    removal = Emission(relayed("RoomPresenceChangedEvent", stamp, fields), parties=told)
+    return [removal, *free_seats(state, room, gone, "removed")]
 
 
 def _request(command: RoomEvent, state: State) -> Sequence[Emission]:
     """Answer who asks, a party or not."""
     _renew(command, state)
-    return _roster(state, command.room, _asker(command, state))
+    return roster(state, command.room, _asker(command, state))
 
 
 def _typing(command: RoomEvent, state: State) -> Sequence[Emission]:
     """Pass on what changes nothing."""
     room, name, user = command.room, command.party, command.user
-    others = [seat for seat in state.seats(room).values() if (seat.party != name if name else seat.user != user)]
+    others = tuple(seat for seat in state.seats(room).values() if (seat.party != name if name else seat.user != user))
     party = _renew(command, state)
     fields = {
         **command.fields,
@@ -226,16 +234,14 @@ def _is_old(command: RoomEvent, party: Party) -> bool:
     return command.retained
 
 
-def _check_space(command: RoomEvent, seats: Mapping[str, Seat], state: State) -> None:
-    rules = state.rules
+def _check_space(command: RoomEvent, state: State) -> None:
+    rules, seats = state.rules, state.seats(command.room)
+    if state.room(command.room).maximum:
+        raise Refusal("not_allowed", "room has seats: join it by POST /rooms/{token}")
     if len(seats) >= rules.maximum_parties:
         raise Refusal("not_allowed", f"room has {len(seats)} parties already (rooms.maximum_parties)")
     if not command.user.startswith("phone:"):
-        count = sum(map(len, state.subject_at(command.user).parties.values()))
-        if count >= rules.maximum_parties_per_subject:
-            raise Refusal(
-                "not_allowed", f"sender has {count} parties (rooms.maximum_parties_per_subject): leave a room first"
-            )
+        check_parties(state, command.user, "not_allowed")
 
 
 def _renew(command: RoomEvent, state: State) -> Party | None:
@@ -253,10 +259,10 @@ def _renew(command: RoomEvent, state: State) -> Party | None:
 # Who is told, and what.
 
 
-def _addressed(command: RoomEvent, seats: Sequence[Seat]) -> tuple[Seat, ...]:
+def _addressed(command: RoomEvent, seats: tuple[Seat, ...]) -> tuple[Seat, ...]:
     """Return those of ``seats`` whom a message is for: its receivers, all where it names none."""
     if not command.receivers:
-        return tuple(seats)
+        return seats
     receivers = frozenset(command.receivers)
     return tuple(seat for seat in seats if seat.user in receivers)
 
@@ -269,14 +275,8 @@ def _seat(command: RoomEvent | RejectRoomEvent, state: State) -> Seat:
     user = command.user
     if not user.startswith("phone:"):
         for name in (command.party, command.endpoint):
-            owner = state.owner(name) if is_endpoint_id(name) else None
-            if owner is None or owner.organization != state.organization:
-                continue
-            if command.is_client and owner.subject != parse_key(user)[1]:
-                continue
-            key = subject_key(owner.kind, owner.subject)
-            state.require([key])
-            if name in state.readable(key).endpoints:
+            key = live_endpoint(state, name)
+            if key and not (command.is_client and parse_key(key)[1] != parse_key(user)[1]):
                 return Seat(command.party, user, name, key)
     return Seat(command.party, user)
 
@@ -289,9 +289,9 @@ def _asker(command: RoomEvent | RejectRoomEvent, state: State) -> Seat:
     return _seat(command, state)
 
 
-def _roster(state: State, room: str, seat: Seat) -> list[Emission]:
+def roster(state: State, room: str, seat: Seat) -> list[Emission]:
     """Tell one seat of everybody in the room."""
-    parties = _parties(state, room)
+    parties = parties_of(state, room)
     version = state.version(room_key(room))  # of the record that it is about, so that it never goes back
     lists: list[list[msgspec.Raw]] = [[]]
     size_bytes = 0
@@ -309,12 +309,6 @@ def _roster(state: State, room: str, seat: Seat) -> list[Emission]:
         )
         for data in lists
     ]
-
-
-def _parties(state: State, room: str) -> dict[str, Party]:
-    """Return everybody in a room, who came first first."""
-    parties = readable_parties(state, room, state.seats(room))
-    return dict(sorted(parties.items(), key=lambda item: item[1].joined))
 
 
 def _view(state: State, room: str, name: str, party: Party) -> dict[str, object]:

@@ -77,6 +77,7 @@ EVENTS: dict[str, Audiences] = {
     "MediaStateChangedEvent": _SESSION,
     "RoomPresenceChangedEvent": Audiences(("room",), ("organization",)),
     "RoomPartiesListedEvent": Audiences(("endpoint",), ()),
+    "RoomPartyKeepAliveReminderEvent": Audiences(("endpoint",), ()),
     "MediaSessionInvalidEvent": Audiences(("endpoint",), ()),
     "CallPermissionsChangedEvent": _PRIVATE,
     "MediaAttentionRequestedEvent": _PRIVATE,

@@ -135,7 +135,7 @@ def _tell_parties(seats: Iterable[Seat], state: State, targets: _Targets) -> Non
     """Tell each party on the endpoint that stands for it, or on all of its sender's; a phone has none."""
     wide = []
     for seat in seats:
-        if seat.endpoint:
+        if seat.owner:
             targets[seat.endpoint] = parse_subject_key(seat.owner).id
         elif not seat.user.startswith("phone:"):
             wide.append(seat)

@@ -21,23 +21,26 @@ class Seat(NamedTuple):
         party: its id.
         user: the key of its sender; see `Party`.
         endpoint: the one endpoint that stands for it; empty: all of its sender's do, none where that is a phone.
-        owner: the key of that endpoint's owner.
+        owner: the key of that endpoint's owner; empty, too, where nobody held the endpoint that the party named.
+        size: the largest room that its client can handle; 0: any.
     """
 
     party: str
     user: str
     endpoint: str = ""
     owner: str = ""
+    size: int = 0
 
 
 def seat_of(party: str, record: Party) -> Seat:
     """Return the seat of a party that is present."""
-    return Seat(party, record.user, record.endpoint, record.owner)
+    return Seat(party, record.user, record.endpoint, record.owner, record.size)
 
 
 def member_of(seat: Seat) -> str:
     """Return the seat as it stands in the index."""
-    return _DIVIDER.join(seat)
+    texts = seat[:-1]
+    return _DIVIDER.join((*texts, str(seat.size)) if seat.size else texts)
 
 
 def seats_page(room: str) -> Page:
@@ -49,7 +52,9 @@ def seats_of(members: list[str]) -> dict[str, Seat]:
     """Return the seats of an index by party; what somebody else wrote there is passed over."""
     seats = {}
     for member in members:
-        parts = member.split(_DIVIDER)
-        if len(parts) == len(Seat._fields):
-            seats[parts[0]] = Seat(*parts)
+        match member.split(_DIVIDER):
+            case [party, user, endpoint, owner]:
+                seats[party] = Seat(party, user, endpoint, owner)
+            case [party, user, endpoint, owner, size] if size.isdecimal():
+                seats[party] = Seat(party, user, endpoint, owner, int(size))
     return seats

@@ -20,15 +20,13 @@ from bridge.domain.commands import (
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.events import relayed
 from bridge.domain.ids import Ref, parse_subject_key, session_key, subject_key
-from bridge.domain.media import media_ended, media_left
-from bridge.domain.membership import members_named
+from bridge.domain.members import mark, release, save_session, settled_session, without
+from bridge.domain.parties import clear_room, leave_seats
 from bridge.domain.pauses import counted_from
-from bridge.domain.permissions import permissions_ended, permissions_joined, permissions_left
 from bridge.domain.records import NO_STATUS, Pending, Session
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
-from bridge.domain.state import CommitFirst, State
-from bridge.domain.subjects import presence_changed
+from bridge.domain.state import State
 from bridge.errors import Refusal
 
 replace = msgspec.structs.replace
@@ -46,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 def join_session(command: JoinSession, state: State) -> Decision:
     """Invite: every listed member is busy from now on, even offline; in any number of sessions at once."""
     time_ms = event_time(command.time_ms, state.moment.now_ms)
-    session = _settled_session(state, command.session)
+    session = settled_session(state, command.session)
     if session.stopped_ms is not None and time_ms < session.stopped_ms:
         return NOTHING
     members = dict(session.members)
@@ -68,23 +66,16 @@ def join_session(command: JoinSession, state: State) -> Decision:
 
 
 def _join(state: State, session_id: str, version: int, joiners: Sequence[Ref], pending: Pending) -> list[Emission]:
-    emissions = [_relay(state, "JoinSessionEvent", session_id, version, _decode_fields(pending.fields), joiners)]
-    for joiner in joiners:
-        if not state.is_readable(subject_key(*joiner)):
-            continue  # the others are invited all the same
-        subject = state.subject(*joiner)
-        if session_id not in subject.sessions:
-            state.save_subject(joiner, replace(subject, sessions={**subject.sessions, session_id: pending.time_ms}))
-            emissions += presence_changed(state, joiner, subject, pending.cause, session=session_id)
-    return emissions + permissions_joined(state, session_id, list(dict.fromkeys(joiner.id for joiner in joiners)))
+    relay = _relay(state, "JoinSessionEvent", session_id, version, _decode_fields(pending.fields), joiners)
+    return [relay, *mark(state, session_id, joiners, pending.time_ms)]
 
 
 def leave_session(command: LeaveSession, state: State) -> Decision:
     """Free the listed members of this session; others are not concerned. Told to the members and the leavers."""
-    session = _settled_session(state, command.session)
+    session = settled_session(state, command.session)
     audience = dict.fromkeys((*_members(session), *command.members))
     leavers = [subject_key(*leaver) for leaver in command.members]
-    freed = _go_on(state, command.session, _without(session, leavers), Pending(leavers, "session_left"))
+    freed = _go_on(state, command.session, without(session, leavers), Pending(leavers, "session_left"))
     version = state.version(session_key(command.session))
     relay = _relay(state, "LeaveSessionEvent", command.session, version, command.fields, tuple(audience))
     return Decision([relay, *freed])
@@ -92,10 +83,10 @@ def leave_session(command: LeaveSession, state: State) -> Decision:
 
 def reply_session(command: ReplySession, state: State) -> Decision:
     """An invitee that does not accept is free again. Told to the other members."""
-    session = _settled_session(state, command.session)
+    session = settled_session(state, command.session)
     audience = tuple(member for member in _members(session) if member not in command.members)
     leavers = [] if command.accepted else [subject_key(*member) for member in command.members]
-    freed = _go_on(state, command.session, _without(session, leavers), Pending(leavers, "join_declined"))
+    freed = _go_on(state, command.session, without(session, leavers), Pending(leavers, "join_declined"))
     version = state.version(session_key(command.session))
     relay = _relay(state, "JoinSessionReplyEvent", command.session, version, command.fields, audience)
     return Decision([relay, *freed])
@@ -104,7 +95,7 @@ def reply_session(command: ReplySession, state: State) -> Decision:
 def stop_session(command: StopSession, state: State) -> Decision:
     """End a session: remember the stop, and free its members, the first chunk of them at once."""
     time_ms = event_time(command.time_ms, state.moment.now_ms)
-    session = _settled_session(state, command.session)
+    session = settled_session(state, command.session)
     stopped = replace(
         session,
         members={},
@@ -112,7 +103,8 @@ def stop_session(command: StopSession, state: State) -> Decision:
         forget_ms=state.moment.clock_ms + state.rules.tombstone_ms,
     )
     pending = Pending(list(session.members), "session_stopped", msgspec.Raw(_encode(command.fields)))
-    return Decision(_go_on(state, command.session, stopped, pending))
+    unseated = clear_room(state, command.session, "removed") if session.is_room else []
+    return Decision([*unseated, *_go_on(state, command.session, stopped, pending)])
 
 
 def expire_session(state: State, session_id: str, clock_ms: int) -> list[Emission]:
@@ -122,10 +114,20 @@ def expire_session(state: State, session_id: str, clock_ms: int) -> list[Emissio
         return _go_on(state, session_id, session, session.pending)
     if session.members and session_end(session_id, session, state.rules, state.moment.resumed_ms) <= clock_ms:
         pending = Pending(list(session.members), "expired")
-        return _go_on(state, session_id, replace(session, members={}), pending)
+        unseated = clear_room(state, session_id, "expired") if session.is_room else []
+        return [*unseated, *_go_on(state, session_id, replace(session, members={}), pending)]
     if session.stopped_ms is not None and not session.members and session.forget_ms <= clock_ms:
         state.save(session_key(session_id), Session())
     return []
+
+
+def end_session(state: State, session_id: str) -> list[Emission]:
+    """End the session of a room that is no more: its members are free, the first chunk of them at once."""
+    if not state.is_readable(session_key(session_id)):
+        return []
+    session = settled_session(state, session_id)
+    pending = Pending(list(session.members), "session_stopped")
+    return _go_on(state, session_id, replace(session, members={}), pending)
 
 
 def session_end(session_id: str, session: Session, rules: Rules, resumed_ms: int) -> int:
@@ -141,28 +143,8 @@ def session_members(command: SessionMembers, state: State) -> Decision:
     return Decision(answer=answer)
 
 
-def _settled_session(state: State, session_id: str) -> Session:
-    session = state.session(session_id)
-    if session.pending is not None:  # it goes first; otherwise it would free who joins now, or mark who left
-        raise CommitFirst(session_key(session_id))
-    return session
-
-
 def _members(session: Session) -> list[Ref]:
     return [parse_subject_key(key) for key in session.members]
-
-
-def _save(state: State, session_id: str, session: Session) -> int:
-    """Save a session that had traffic; where it is unknown and stays without members there is nothing to keep."""
-    key = session_key(session_id)
-    if not session.members and session.stopped_ms is None and session.pending is None:
-        return state.save(key, Session()) if state.is_known(key) else state.version(key)
-    return state.save(key, replace(session, renewed_ms=state.moment.clock_ms))
-
-
-def _without(session: Session, leavers: Sequence[str]) -> Session:
-    gone = frozenset(leavers)
-    return replace(session, members={key: joined for key, joined in session.members.items() if key not in gone})
 
 
 def _go_on(state: State, session_id: str, session: Session, pending: Pending) -> list[Emission]:
@@ -172,7 +154,9 @@ def _go_on(state: State, session_id: str, session: Session, pending: Pending) ->
     state.require(chunk)
     if rest:
         state.go_on(session_key(session_id))
-    version = _save(state, session_id, replace(session, pending=replace(pending, members=rest) if rest else None))
+    version = save_session(
+        state, session_id, replace(session, pending=replace(pending, members=rest) if rest else None)
+    )
     members = [parse_subject_key(key) for key in chunk]
     if pending.cause == "session_joined":
         return _join(state, session_id, version, members, pending)
@@ -180,26 +164,10 @@ def _go_on(state: State, session_id: str, session: Session, pending: Pending) ->
     if pending.fields is not NO_STATUS:
         fields = _decode_fields(pending.fields)
         emissions.append(_relay(state, "StopSessionEvent", session_id, version, fields, members))
-    return emissions + _release(state, session_id, members, pending.cause, is_last=not rest)
-
-
-def _release(state: State, session_id: str, leavers: Sequence[Ref], cause: str, *, is_last: bool) -> list[Emission]:
-    """Free members, and end what they had in the session; ``is_last``: nobody else is still to be freed."""
-    emissions: list[Emission] = []
-    for leaver in leavers:
-        subject = state.readable(subject_key(*leaver))
-        if session_id in subject.sessions:
-            sessions = {key: joined for key, joined in subject.sessions.items() if key != session_id}
-            state.save_subject(leaver, replace(subject, sessions=sessions))
-            emissions += presence_changed(state, leaver, subject, cause, session=session_id)
-    ids = dict.fromkeys(leaver.id for leaver in leavers)
-    gone = [each for each in ids if not members_named(state, session_id, each)]
-    if cause in _ENDS:
-        media_ended(state, session_id, gone, is_last=is_last)
-        permissions_ended(state, session_id, gone, is_last=is_last)
-        return emissions
-    permissions_left(state, session_id, gone)
-    return emissions + media_left(state, session_id, gone)
+    is_end = pending.cause in _ENDS
+    if session.is_room and not is_end:
+        emissions += leave_seats(state, session_id, members)
+    return emissions + release(state, session_id, members, pending.cause, is_end=is_end, is_last=not rest)
 
 
 def _relay(

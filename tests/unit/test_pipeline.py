@@ -649,6 +649,13 @@ def test_the_deepest_audience_needs_no_more_waves_than_a_batch_has() -> None:
     assert world.all_acknowledged
 
 
+def test_what_needs_more_waves_than_a_batch_has_takes_them_rather_than_going_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "MAXIMUM_WAVES", 1)
+    test_the_deepest_audience_needs_no_more_waves_than_a_batch_has()
+
+
 def test_what_was_told_to_unknown_endpoints_does_not_grow_without_bound() -> None:
     world = World()
     for _ in range(12):

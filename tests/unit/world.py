@@ -91,12 +91,14 @@ class Caller:
     def __init__(self) -> None:
         self.is_open = True
         self.told: Any = None
+        self.refusal: Refusal | None = None
 
     def answer(self, result: object) -> None:
         assert self.is_open
         self.is_open, self.told = False, result
 
     def refuse(self, refusal: Refusal) -> None:
+        self.refusal = refusal
         self.answer(refusal.code)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from bridge.domain.commands import Counters, Ignore, ReportParticipant
+from bridge.domain.commands import Ignore, ReportParticipant
 from bridge.domain.inputs import Input
 from bridge.domain.media_codec import decode_client_media, decode_media
+from bridge.domain.media_table import Counters
 from bridge.errors import Refusal
 
 FULL = {"event": "Session.connectionCreated", "state": "waiting", "connections": 1, "sendStreams": 0, "recvStreams": 0}
