@@ -184,6 +184,8 @@ def _rules(settings: Settings) -> Rules:
         organization_in_topic="{organization}" in settings.prefix,
         from_endpoints=presence.from_endpoints,
         lease_ms=round(presence.lease_seconds * 1000),
+        flap_limit=presence.flap_limit,
+        flap_ms=round(presence.flap_seconds * 1000),
         maximum_connections=presence.maximum_connections,
         session_ms=round(sessions.session_hours * 3_600_000),
         tombstone_ms=round(sessions.tombstone_hours * 3_600_000),

@@ -303,7 +303,20 @@ class Presence(_Section):
         ge=0,
         le=31_536_000,
         description="Seconds after which a connection that did not publish its presence again is dropped. 0: never, "
-        "wills and disconnects end connections.",
+        "wills and disconnects end connections. Set it where a will can be lost, with the broker for example.",
+    )
+    flap_limit: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Changes between online and offline within flap_seconds above which a subject flaps: that is told "
+        "once, and what it is when it has settled. 0: every change is told.",
+    )
+    flap_seconds: float = Field(
+        60,
+        ge=1,
+        le=86_400,
+        description="Seconds within which changes are counted, and without any of them a flapping subject has settled.",
     )
     maximum_connections: int = Field(
         32, ge=1, le=1000, description="Connections of one subject; all stand in its one record."

@@ -4,6 +4,7 @@ Everything here is derived from the records, so no index can say anything else t
 """
 
 from bridge.domain.endpoints import timing
+from bridge.domain.flaps import flaps_end
 from bridge.domain.ids import endpoint_member, parse_key, parse_part_key, parties_index
 from bridge.domain.parties import party_due
 from bridge.domain.permissions import permissions_end
@@ -102,7 +103,8 @@ def due_ms(key: str, record: Record, rules: Rules, resumed_ms: int) -> int | Non
             dues += [
                 lease_end(key, name, connection, rules, resumed_ms) for name, connection in record.connections.items()
             ]
-        return min(dues, default=None)
+        flaps_ms = flaps_end(record, rules)
+        return min(dues if flaps_ms is None else [*dues, flaps_ms], default=None)
     if isinstance(record, Party):
         return party_due(key, record, resumed_ms)
     if isinstance(record, Room):

@@ -55,6 +55,7 @@ from bridge.domain.sessions import (
 from bridge.domain.state import State
 from bridge.domain.subjects import (
     expire_connections,
+    expire_flaps,
     list_subjects,
     report_presence,
     report_status,
@@ -127,7 +128,7 @@ def _expire(command: c.Expire, state: State) -> Decision:
         for connection in before:
             if connection not in after:
                 emissions += end_parties(state, ref, connection, "expired")
-    return Decision(emissions)
+    return Decision(emissions + expire_flaps(state, ref, command.clock_ms))
 
 
 def _unfile(command: c.Unfile, state: State) -> Decision:

@@ -80,6 +80,8 @@ def _online(subject: Subject, rules: Rules) -> Answer:
             flips.append("the registration of an endpoint (presence.from_endpoints)")
         elif endpoints:
             reasons.append(f"its endpoints ({endpoints}) do not count (presence.from_endpoints)")
+    if subject.flapping:
+        reasons.append(f"it flaps: told again once it is still for {rules.flap_ms / 1000:g} s (presence.flap_seconds)")
     return _verdict(is_online(subject, rules), reasons, flips)
 
 

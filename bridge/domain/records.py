@@ -53,6 +53,8 @@ class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
         watchers: endpoints of others (or its own) that watch this subject by name -> the key of their owner.
         parties: room -> party -> the one endpoint that stands for it, ``""`` where all of the sender's do: those that
             this subject is the sender of, and those that one of its endpoints stands for.
+        flips: registry clock of its last changes between online and offline, where ``presence.flap_limit`` counts them.
+        flapping: there are too many of them to tell of each.
     """
 
     connections: dict[str, Connection] = {}
@@ -63,6 +65,8 @@ class Subject(msgspec.Struct, frozen=True, omit_defaults=True):
     endpoints: dict[str, Endpoint] = {}
     watchers: dict[str, str] = {}
     parties: dict[str, dict[str, str]] = {}
+    flips: tuple[int, ...] = ()
+    flapping: bool = False
 
 
 class Pending(msgspec.Struct, frozen=True, omit_defaults=True):

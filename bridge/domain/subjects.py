@@ -18,6 +18,7 @@ from bridge.domain.commands import (
 )
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.events import PRESENCE_CHANGED, STATUS_CHANGED
+from bridge.domain.flaps import flaps_end, flipped
 from bridge.domain.ids import Ref, subject_key
 from bridge.domain.pauses import counted_from
 from bridge.domain.records import NO_STATUS, Connection, Subject
@@ -43,24 +44,51 @@ def presence_changed(
 ) -> list[Emission]:
     """Tell that a subject is no longer what it was ``before``; nothing where online and busy are the same.
 
-    Going offline drops a device's status here, so that every way of going offline does.
+    Going offline drops a device's status here, so that every way of going offline does; and every flip is counted here.
+    While it flaps its flips are not told.
     """
-    after = state.subject(*ref)
+    after = kept = state.subject(*ref)
     rules = state.rules
     online, busy = is_online(after, rules), bool(after.sessions)
-    if online == is_online(before, rules) and busy == bool(before.sessions):
+    flips, changes = online != is_online(before, rules), busy != bool(before.sessions)
+    if not flips and not changes:
         return []
     key = subject_key(*ref)
-    if ref.kind == "device" and not online and after.status is not NO_STATUS and is_online(before, rules):
-        after = replace(after, status=NO_STATUS, status_ms=0, status_timestamp=0)
-        version = state.save(key, after)
-    else:
-        version = state.version(key)
-    status = after.status if after.status is not NO_STATUS else _NULL
+    if ref.kind == "device" and flips and not online and after.status is not NO_STATUS:
+        kept = replace(kept, status=NO_STATUS, status_ms=0, status_timestamp=0)
+    if flips and rules.flap_limit:
+        recent, too_many = flipped(kept.flips, state.moment.clock_ms, rules)
+        kept = replace(kept, flips=recent, flapping=kept.flapping or too_many)
+        if kept.flapping:
+            cause = "flapping"
+    version = state.version(key) if kept is after else state.save(key, kept)
+    if after.flapping and not changes:
+        return []
+    return [_presence(state, ref, kept, version, cause, session)]
+
+
+def _presence(
+    state: State, ref: Ref, subject: Subject, version: int, cause: str, session: str | None = None
+) -> Emission:
     event = PRESENCE_CHANGED[ref.kind](
-        *state.stamp(f"{ref.kind}/{ref.id}", version), ref.id, online, busy, status, cause
+        *state.stamp(f"{ref.kind}/{ref.id}", version),
+        ref.id,
+        is_online(subject, state.rules),
+        bool(subject.sessions),
+        subject.status if subject.status is not NO_STATUS else _NULL,
+        cause,
     )
-    return [Emission(event, subject=ref, session=session)]
+    return Emission(event, subject=ref, session=session)
+
+
+def expire_flaps(state: State, ref: Ref, clock_ms: int) -> list[Emission]:
+    """Forget a subject's flips once there was none for ``flap_ms``; where it flapped, tell what it is by now."""
+    subject = state.subject(*ref)
+    end_ms = flaps_end(subject, state.rules)
+    if end_ms is None or end_ms > clock_ms:
+        return []
+    version = state.save_subject(ref, replace(subject, flips=(), flapping=False))
+    return [_presence(state, ref, subject, version, "settled")] if subject.flapping else []
 
 
 def report_presence(command: ReportPresence, state: State) -> Decision:
@@ -72,8 +100,8 @@ def report_presence(command: ReportPresence, state: State) -> Decision:
     ref = Ref(command.kind, command.subject)
     before = state.subject(*ref)
     time_ms = event_time(command.time_ms, state.moment.now_ms)
-    if command.retained and command.time_ms is None and (before.connections or before.sessions or before.endpoints):
-        return NOTHING  # a replay is no news of who is known; a status alone tells nothing of presence
+    if command.retained and not _is_news(command, before, state):
+        return NOTHING
     name = command.connection
     present = before.connections.get(name)
     if command.online:
@@ -92,6 +120,17 @@ def report_presence(command: ReportPresence, state: State) -> Decision:
         connections = {key: value for key, value in before.connections.items() if key != name}
     state.save_subject(ref, replace(before, connections=connections))
     return Decision(presence_changed(state, ref, before, "connected" if command.online else "disconnected"))
+
+
+def _is_news(command: ReportPresence, before: Subject, state: State) -> bool:
+    """Tell whether a replay at a subscription says anything: whoever published it may be long gone.
+
+    Without a time it is no news of who is known; a status alone tells nothing of presence. Where connections have a
+    lease, an ``online`` is none that was published before it began: who lives says so again within it.
+    """
+    if command.online and state.rules.lease_ms:
+        return command.time_ms is not None and command.time_ms + state.rules.lease_ms > state.moment.now_ms
+    return command.time_ms is not None or not (before.connections or before.sessions or before.endpoints)
 
 
 def expire_connections(state: State, ref: Ref, clock_ms: int) -> list[Emission]:

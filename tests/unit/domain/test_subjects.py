@@ -356,6 +356,20 @@ def test_a_retained_replay_with_a_time_is_news_like_any_other() -> None:
     assert record["status"] == 7
 
 
+def test_where_connections_have_a_lease_a_replayed_online_counts_only_within_it() -> None:
+    world = World(Rules(lease_ms=60_000))
+    world.say("presence/devices/lamp", "online", retain=True)
+    for name, ago_ms in (("old", 60_000), ("new", 59_000)):
+        payload = {"type": 1, "timestamp": world.registry.now_ms - ago_ms}
+        world.say(f"presence/devices/{name}", payload, retain=True)
+    assert world.call("online_devices") == ["new"]
+    world.say("presence/devices/lamp/status", 7, retain=True)
+    assert world.record("device:lamp")["status"] == 7  # type: ignore[index]
+    world.online("lamp", kind="device")
+    world.say("presence/devices/lamp", {"type": 2, "timestamp": world.registry.now_ms}, retain=True)
+    assert world.call("online_devices") == ["new"]
+
+
 def test_being_watched_is_not_being_known() -> None:
     world = World()
     watched(world, "device:lamp")
