@@ -63,7 +63,7 @@ def record(run: Run, path: Path) -> None:
 
 def totals(path: Path) -> str:
     """The sums of a record."""
-    lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+    lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     sums: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     for line in lines:

@@ -13,6 +13,7 @@ from tests.faults.stand import SECOND_PREFIX, Stand
 from tests.faults.traffic import Traffic
 
 CONVERGE_SECONDS = 60.0  # then it is given up; what is promised is less, but a machine that is busy must fail no run
+HARM_SECONDS = 10.0  # where a guard is out, and harm is what is looked for
 LOST_SECONDS = 5.0  # all is published, and what has not come by then the broker or Redis have lost
 PROMISES = (
     "lost",
@@ -42,6 +43,7 @@ class Run:
         faults: the first of what must not be, as text.
         converged: each fault (or two at once), with the seconds from its end until all had come that was not lost.
         seconds: how long it took.
+        patience_seconds: how long what must come is waited for.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Run:
         self.faults: list[str] = []
         self.converged: list[tuple[str, float]] = []
         self.seconds = 0.0
+        self.patience_seconds = CONVERGE_SECONDS
         self._dice = random.Random(seed)
         self._has_second = has_second
         self._stand = Stand(directory, without=without, has_second=has_second)
@@ -68,6 +71,8 @@ class Run:
     def of(cls, schedule: Schedule, directory: Path, *, without: str = "") -> "Run":
         """Run a schedule to its end, with a guard or without."""
         run = cls(1, 300, directory, without=[without] if without else [], has_second=schedule.has_second)
+        if without:
+            run.patience_seconds = HARM_SECONDS
         run.go((name,) for name in schedule.breaks)
         return run
 
@@ -84,7 +89,7 @@ class Run:
                     self.seconds = time.monotonic() - began
                     if self.seconds >= seconds:
                         break
-                for one in traffic.never_ending(CONVERGE_SECONDS):
+                for one in traffic.never_ending(self.patience_seconds):
                     traffic.ledger.fault("ghosts", f"it never kept itself alive and is still there: {one}")
             finally:
                 traffic.close()
@@ -101,7 +106,7 @@ class Run:
         mended = time.monotonic()
         if loser:
             traffic.pause()
-            if not traffic.is_answered(CONVERGE_SECONDS):
+            if not traffic.is_answered(self.patience_seconds):
                 traffic.ledger.fault("not converged", f"after {what}: no bridge answers")
             traffic.say_all_again()
             traffic.resume()
@@ -127,7 +132,7 @@ class Run:
         return settled_at
 
     def _wait(self, stand: Stand, traffic: Traffic, what: str, loser: str) -> float:
-        end = time.monotonic() + CONVERGE_SECONDS
+        end = time.monotonic() + self.patience_seconds
         while not traffic.is_settled and time.monotonic() < end:
             for death in stand.revive():
                 traffic.ledger.fault("bridges that died", f"after {what}: {death}")
