@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
-from fastapi import Request
+from fastapi import Request, Response
 
 from bridge.adapters.http.tokens import Claims, Tokens
 from bridge.desk import Desk
@@ -166,6 +166,11 @@ def text_of(fields: Mapping[str, msgspec.Raw], name: str) -> str | None:
 def params_of(fields: Mapping[str, object]) -> bytes:
     """Return fields as the parameters of a method."""
     return msgspec.json.encode(fields)
+
+
+def answered(result: object) -> Response:
+    """Return the answer with a result, which may hold `msgspec.Raw`."""
+    return Response(msgspec.json.encode(result), media_type=JSON)
 
 
 def idempotency_key(request: Request) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from bridge.adapters.http import documents as d
-from bridge.adapters.http.calls import Asker, Calls, Fields, fields_of, idempotency_key, params_of, text_of
+from bridge.adapters.http.calls import Asker, Calls, Fields, answered, fields_of, idempotency_key, params_of, text_of
 from bridge.errors import Refusal
 
 REGISTRATION = ("keepAliveSeconds", "serverKeepAliveReminderOn", "userEndpointId", "userId", "kind", "watch")
@@ -43,13 +42,13 @@ def endpoint_routes(calls: Calls) -> APIRouter:
 
     @routes.post("", **d.document("Register", body=d.REGISTRATION, answer={"type": "string"}, errors=on_registering))
     async def register(request: Request) -> Response:
-        return JSONResponse(await registered(request))
+        return answered(await registered(request))
 
     answer = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
 
     @routes.post("/register", **d.document("Register", body=d.REGISTRATION, answer=answer, errors=on_registering))
     async def register_by_name(request: Request) -> Response:
-        return JSONResponse({"id": await registered(request)})
+        return answered({"id": await registered(request)})
 
     async def named(request: Request, method: str, *names: str) -> Response:
         asker, fields = await calls.asker(request), await fields_of(request)
@@ -91,7 +90,7 @@ def endpoint_routes(calls: Calls) -> APIRouter:
             organization=calls.organization(asker, named),
             key=idempotency_key(request),
         )
-        return JSONResponse(found)
+        return answered(found)
 
     @routes.get(
         "",
@@ -107,7 +106,7 @@ def endpoint_routes(calls: Calls) -> APIRouter:
         user = request.query_params.get("userId")
         params = params_of({} if user is None else {"userId": user})
         organization = calls.organization(asker, request.query_params.get("organizationId"))
-        return JSONResponse(await calls.call(asker, "list_endpoints", params, organization=organization))
+        return answered(await calls.call(asker, "list_endpoints", params, organization=organization))
 
     @routes.get(
         "/{endpoint}",
@@ -119,7 +118,7 @@ def endpoint_routes(calls: Calls) -> APIRouter:
         asker = await calls.asker(request)
         params = params_of({"userEndpointId": request.path_params["endpoint"]})
         organization = calls.organization(asker, request.query_params.get("organizationId"))
-        return JSONResponse(await calls.call(asker, "view_endpoint", params, organization=organization))
+        return answered(await calls.call(asker, "view_endpoint", params, organization=organization))
 
     return routes
 

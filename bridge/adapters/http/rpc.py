@@ -3,10 +3,10 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from bridge.adapters.http import documents as d
-from bridge.adapters.http.calls import Calls, body_of, idempotency_key
+from bridge.adapters.http.calls import JSON, Calls, body_of, idempotency_key
+from bridge.domain.intake import answer
 from bridge.domain.methods import METHODS
 
 ERRORS = (*d.WITH_TOKEN, 404, 409, 429)
@@ -37,6 +37,6 @@ def rpc_routes(calls: Calls) -> APIRouter:
             key=idempotency_key(request),
             strict=True,
         )
-        return JSONResponse({"result": result})
+        return Response(answer(result), media_type=JSON)
 
     return routes
