@@ -37,7 +37,7 @@ log = structlog.get_logger("bridge.app")
 
 _BACKOFF_SECONDS = (0.1, 2.0)
 _DRAIN_SECONDS = 5.0
-_FINISH_SECONDS = 2.0  # a few PINGREQs
+_RELEASE_SECONDS = 1.0
 _COUNTS_EVERY_SECONDS = 60.0
 _ANSWER_SECONDS = 5.0
 # From when on `/readyz` says so. The registry clock moves about once a second.
@@ -114,8 +114,9 @@ async def _term(
         code = await _serve(
             settings, registry, keeper, lease, instance, client_id, owed, built, desk, health, meters, stopping
         )
-        with contextlib.suppress(RegistryUnavailable):
-            await lease.release()
+        with contextlib.suppress(RegistryUnavailable, TimeoutError):
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await lease.release()
     except Exception as error:
         if not all(isinstance(death.error, LeaseLost) for death in _deaths(error)):
             raise
@@ -306,11 +307,7 @@ async def _serve(
         await stopping.wait()
         log.info("The bridge stops: what is decided is delivered first.", at_most_seconds=_DRAIN_SECONDS)
         line.stop()
-        await asyncio.wait([working], timeout=_DRAIN_SECONDS)
-        is_clean = await _drained(settlement, outcomes)
-        if is_clean and working.done():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(line.finish(), _FINISH_SECONDS)
+        is_clean = await _finish(working, line, settlement, outcomes)
         await session.stop()
         for task in (connection, working, following, trimming, telling, holding):
             task.cancel()
@@ -351,13 +348,18 @@ def _own_topic(settings: Settings, template: str) -> str:
     return prefix + template.replace("{name}", settings.name)
 
 
-async def _drained(settlement: Settlement, outcomes: Outcomes) -> bool:
+async def _finish(working: asyncio.Task[None], line: Line, settlement: Settlement, outcomes: Outcomes) -> bool:
+    """Let all that is decided be delivered and acknowledged; returns whether the next start has nothing to finish."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
+            await asyncio.wait([working])
             # Once in a process's life; an event would cost every commit.
             while settlement.undelivered or not outcomes.is_idle:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    return not settlement.undelivered and outcomes.is_idle
+            await line.finish()
+            # A commit may have been made whose answer never came.
+            return not settlement.is_journaled and not line.is_redis_away
+    return False
 
 
 async def _tell_counts(counts: Counter[str]) -> None:

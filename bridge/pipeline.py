@@ -516,11 +516,11 @@ class Line:
                     self._clock_ms = await self._registry.tick(pause=True)
                 answered = await ask()
             except RegistryUnavailable as error:
-                if self._is_stopping:
-                    raise Stopped from None
                 if not self.is_redis_away:
                     self.is_redis_away = True
                     self._desk.close("Redis is away")
+                if self._is_stopping:
+                    raise Stopped from None
                 if str(error) not in reasons:
                     reasons.add(str(error))
                     log.error("Redis is away: nothing is acknowledged until it answers.", reason=str(error))

@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -16,8 +18,10 @@ from bridge.adapters.mqtt.session import Session
 from bridge.errors import ConfigError, LeaseLost
 from bridge.lease import Lease
 from bridge.logs import configure_logging
+from bridge.outcomes import Outcomes
 from bridge.pipeline import Line
 from bridge.settings import Settings
+from bridge.settlement import Settlement
 
 
 async def nothing(*_: object) -> None:
@@ -124,6 +128,55 @@ def test_a_bridge_that_lost_its_lease_stands_by_and_is_active_again(monkeypatch:
     lost = [json.loads(line) for line in text.splitlines()][:2]
     assert [line["event"] for line in lost] == ["Another bridge has taken over: this one stands by."] * 2
     assert lost[0]["reason"] == "b2/2 is the active bridge now"
+
+
+# The end in order.
+
+
+async def asked_to_stop(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await forever()
+
+
+@pytest.fixture
+def ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session asks the bridge to stop; the line has nothing in hand, and Redis does not answer any more."""
+    monkeypatch.setattr(app, "_DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(app, "_RELEASE_SECONDS", 0.1)
+    monkeypatch.setattr(Session, "run", asked_to_stop)
+    monkeypatch.setattr(Line, "run", nothing)
+
+
+@pytest.mark.usefixtures("ending")
+def test_the_exit_code_is_0_where_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, text = told(monkeypatch)
+    assert code == 0
+    assert json.loads(text.splitlines()[-1])["clean"] is True
+
+
+LEFT: dict[str, tuple[type, str, Any]] = {
+    "a line that does not end": (Line, "run", forever),
+    "outputs without a PUBACK": (Settlement, "undelivered", 1),
+    "answers that are not published": (Outcomes, "is_idle", False),
+    "a journal that cannot be emptied": (Line, "finish", forever),
+    "a journal that is not empty": (Settlement, "is_journaled", True),
+    "a commit whose answer never came": (Line, "finish", lambda self: _away(self)),
+}
+
+
+async def _away(line: Line) -> None:
+    line.is_redis_away = True
+
+
+@pytest.mark.usefixtures("ending")
+@pytest.mark.parametrize("left", LEFT)
+def test_the_exit_code_is_1_where_the_next_start_has_to_finish(monkeypatch: pytest.MonkeyPatch, left: str) -> None:
+    monkeypatch.setattr(*LEFT[left])
+    if left == "a journal that is not empty":
+        monkeypatch.setattr(Line, "finish", nothing)
+    code, text = told(monkeypatch)
+    assert code == 1
+    assert json.loads(text.splitlines()[-1])["clean"] is False
 
 
 def test_what_the_operator_has_to_mend_stays_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
