@@ -56,7 +56,7 @@ class AuditAnswer(Later, frozen=True):
 def read_audit(command: ReadAudit, state: State) -> Decision:
     """Ask for audit entries, oldest first; none beyond the age that is kept."""
     if not state.rules.audit_ms:
-        raise Refusal("unavailable", "the audit stream is off: an operator may set audit.enabled")
+        raise Refusal("not_found", "the audit stream is off: an operator may set audit.enabled")
     oldest_ms = max(state.moment.now_ms - state.rules.audit_ms, 0)
     start, since_ms = start_of(command.since)
     if since_ms < oldest_ms:

@@ -395,7 +395,7 @@ def _params(params: type[_Params], payload: bytes, *, strict: bool) -> _Params:
         texts = dict(zip(names, texts, strict=False))
     verbatim = _VERBATIM.get(params)
     given = {
-        name: text if name == verbatim else read_document(bytes(text))
+        name: text if name == verbatim else _whole(read_document(bytes(text)))
         for name, text in texts.items()
         if strict or name in names
     }
@@ -403,6 +403,11 @@ def _params(params: type[_Params], payload: bytes, *, strict: bool) -> _Params:
         return msgspec.convert(given, params)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
+
+
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 15.0 is 15."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _VERBATIM: dict[type[_Params], str] = {_Send: "event"}

@@ -111,6 +111,8 @@ def read_person(fields: _Fields, name: str) -> Person | None:
     device = None
     if isinstance(value, dict):
         device, value = value.get("deviceIdx"), value.get("id")
+        if isinstance(device, float) and device.is_integer():
+            device = int(device)
         if device is not None and (not isinstance(device, int) or isinstance(device, bool)):
             raise Refusal("invalid_field", f"{name}.deviceIdx is {kind_of(device)}: send an integer")
         name += ".id"

@@ -9,7 +9,9 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from bridge.adapters.http import documents as d
+from bridge.adapters.http import schemas as s
 from bridge.adapters.http.calls import Asker, Calls, Fields, answered, fields_of, idempotency_key, params_of, text_of
+from bridge.adapters.http.schemas import Bodies
 from bridge.errors import Refusal
 
 REGISTRATION = ("keepAliveSeconds", "serverKeepAliveReminderOn", "userEndpointId", "userId", "kind", "watch")
@@ -17,7 +19,7 @@ SENDING = ("event", "userId", "userEndpointId", "qos", "masks")
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def endpoint_routes(calls: Calls) -> APIRouter:
+def endpoint_routes(calls: Calls, bodies: Bodies) -> APIRouter:
     """Return the routes of ``/users/endpoints``."""
     routes = APIRouter(prefix="/users/endpoints", tags=["endpoints"])
 
@@ -40,13 +42,13 @@ def endpoint_routes(calls: Calls) -> APIRouter:
 
     on_registering = (*d.WITH_TOKEN, 409, 429)
 
-    @routes.post("", **d.document("Register", body=d.REGISTRATION, answer={"type": "string"}, errors=on_registering))
+    @routes.post("", **d.document("Register", body=bodies.registration, answer=s.ENDPOINT_ID, errors=on_registering))
     async def register(request: Request) -> Response:
         return answered(await registered(request))
 
-    answer = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
-
-    @routes.post("/register", **d.document("Register", body=d.REGISTRATION, answer=answer, errors=on_registering))
+    @routes.post(
+        "/register", **d.document("Register", body=bodies.registration, answer=s.REGISTERED, errors=on_registering)
+    )
     async def register_by_name(request: Request) -> Response:
         return answered({"id": await registered(request)})
 
@@ -59,11 +61,11 @@ def endpoint_routes(calls: Calls) -> APIRouter:
 
     on_naming = (*d.WITH_TOKEN, 404)
 
-    @routes.post("/keepalive", **d.document("Keep alive", body=d.NAMED, errors=on_naming, status=204))
+    @routes.post("/keepalive", **d.document("Keep alive", body=s.NAMED, errors=on_naming, status=204))
     async def keep_alive(request: Request) -> Response:
         return await named(request, "keepalive_endpoint", "userEndpointId")
 
-    @routes.post("/unregister", **d.document("Unregister", body=d.UNREGISTRATION, errors=on_naming, status=204))
+    @routes.post("/unregister", **d.document("Unregister", body=s.UNREGISTRATION, errors=on_naming, status=204))
     async def unregister(request: Request) -> Response:
         return await named(request, "unregister_endpoint", "userEndpointId", "reason")
 
@@ -71,10 +73,10 @@ def endpoint_routes(calls: Calls) -> APIRouter:
         "/sendEvent",
         **d.document(
             "Send an event to a user's endpoints, or to one",
-            body=d.SENDING,
-            answer=d.SENT,
+            body=bodies.sending,
+            answer=s.SENT,
             errors=(*on_naming, 409),
-            parameters=[d.WANTS_OUTCOMES],
+            parameters=[d.WANTS_OUTCOMES, d.IDEMPOTENCY_KEY],
         ),
     )
     async def send_event(request: Request) -> Response:
@@ -96,9 +98,9 @@ def endpoint_routes(calls: Calls) -> APIRouter:
         "",
         **d.document(
             "List a user's endpoints",
-            answer={"type": "array", "items": d.VIEW},
+            answer={"type": "array", "items": s.VIEW},
             errors=d.WITH_TOKEN,
-            parameters=[d.USER_ID, d.ORGANIZATION_ID],
+            parameters=[d.USER_ID | {"required": bool(bodies.by_services)}, d.ORGANIZATION_ID],
         ),
     )
     async def list_endpoints(request: Request) -> Response:
@@ -111,7 +113,7 @@ def endpoint_routes(calls: Calls) -> APIRouter:
     @routes.get(
         "/{endpoint}",
         **d.document(
-            "Look at one", answer=d.VIEW, errors=on_naming, parameters=[d.ENDPOINT_IN_PATH, d.ORGANIZATION_ID]
+            "Look at one", answer=s.VIEW, errors=on_naming, parameters=[d.ENDPOINT_IN_PATH, d.ORGANIZATION_ID]
         ),
     )
     async def view_endpoint(request: Request) -> Response:

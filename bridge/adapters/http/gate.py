@@ -33,9 +33,11 @@ class Gate:
         app: the application.
         http: the limits.
         has_body: paths that begin so have a body in every error.
+        prepare: does what would take the loop long when the first one asks for it.
     """
 
-    def __init__(self, app: App, http: Http, has_body: str) -> None:
+    def __init__(self, app: App, http: Http, has_body: str, prepare: Callable[[], object] = lambda: None) -> None:
+        self.prepare = prepare
         self._app = app
         self._http = http
         self._has_body = has_body

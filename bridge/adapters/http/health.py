@@ -11,8 +11,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from bridge.adapters.http import documents as d
 from bridge.adapters.http.problems import headers_of
+from bridge.adapters.http.schemas import Schema
 
-STATUS: d.Schema = {
+STATUS: Schema = {
     "type": "object",
     "required": ["status"],
     "properties": {"status": {"type": "string"}, "faults": {"type": "array", "items": {"type": "string"}}},

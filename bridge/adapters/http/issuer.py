@@ -17,6 +17,7 @@ from bridge.settings import Auth
 ACCESS_SECONDS = 3600
 REFRESH_SECONDS = 86_400
 MAXIMUM_FIELDS = 32
+FIELDS = ("grant_type", "username", "password", "client_id", "refresh_token", "organization")
 
 
 class TokenIssuer:
@@ -88,7 +89,7 @@ class TokenIssuer:
             ) from None
 
     def _named_organization(self, fields: dict[str, str]) -> str:
-        organization = fields.get("organization") or self._organization
+        organization = fields.get("organization", self._organization)
         if not is_organization(organization):
             raise Refusal("invalid_params", "organization cannot name one: use 1..64 of A-Z a-z 0-9 . _ -")
         return organization
@@ -96,9 +97,14 @@ class TokenIssuer:
 
 def _fields(text: str) -> dict[str, str]:
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAXIMUM_FIELDS))
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAXIMUM_FIELDS)
     except ValueError:
-        raise Refusal("invalid_params", f"the form has more than {MAXIMUM_FIELDS} fields: send fewer") from None
+        raise Refusal("invalid_params", f"form: has more than {MAXIMUM_FIELDS} fields, send fewer") from None
+    names = [name for name, _ in pairs]
+    for name in FIELDS:
+        if names.count(name) > 1:
+            raise Refusal("invalid_params", f"{name} is there twice: send it once")
+    return dict(pairs)
 
 
 def _required(fields: dict[str, str], name: str) -> str:

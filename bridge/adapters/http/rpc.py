@@ -1,37 +1,26 @@
 """``POST /rpc/{method}``: the table of `bridge.domain.methods` over HTTP."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from bridge.adapters.http import documents as d
 from bridge.adapters.http.calls import JSON, Calls, body_of, idempotency_key
+from bridge.adapters.http.rpc_schemas import described
+from bridge.adapters.http.schemas import Bodies, an_object
 from bridge.domain.intake import answer
-from bridge.domain.methods import METHODS
 
 ERRORS = (*d.WITH_TOKEN, 404, 409, 429)
-PARAMS: d.Schema = {"oneOf": [{"type": "object"}, {"type": "array"}]}
-ANSWER: d.Schema = {"type": "object", "required": ["result"], "properties": {"result": {}}}
-METHOD = d.in_path("method", {"type": "string", "enum": list(METHODS)})
 
 
-def rpc_routes(calls: Calls) -> APIRouter:
-    """Return the one route."""
+def rpc_routes(calls: Calls, bodies: Bodies) -> APIRouter:
+    """Return a route for each method that can be described, and one for all others."""
     routes = APIRouter(tags=["rpc"])
-    said: dict[str, Any] = d.document(
-        "Call a method: the body is its parameters",
-        body=PARAMS,
-        answer=ANSWER,
-        errors=ERRORS,
-        parameters=[METHOD, d.ORGANIZATION_ID],
-    )
 
-    @routes.post("/rpc/{method}", **said)
     async def call(request: Request) -> Response:
+        method = request.url.path.rpartition("/")[2]
         asker, params = await calls.asker(request), await body_of(request)
         result = await calls.call(
             asker,
-            request.path_params["method"],
+            method,
             params,
             organization=calls.organization(asker, request.query_params.get("organizationId")),
             key=idempotency_key(request),
@@ -39,4 +28,14 @@ def rpc_routes(calls: Calls) -> APIRouter:
         )
         return Response(answer(result), media_type=JSON)
 
+    for method, (params, result) in described(bodies).items():
+        said = d.document(
+            f"Call {method}: the body is its parameters",
+            body=params,
+            answer=an_object({"result": result}, ["result"]),
+            errors=ERRORS,
+            parameters=[d.ORGANIZATION_ID],
+        )
+        routes.post(f"/rpc/{method}", name=method, **said)(call)
+    routes.post("/rpc/{method}", include_in_schema=False)(call)
     return routes

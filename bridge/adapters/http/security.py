@@ -4,18 +4,25 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from bridge.adapters.http import documents as d
-from bridge.adapters.http.issuer import TokenIssuer
+from bridge.adapters.http.issuer import MAXIMUM_FIELDS, TokenIssuer
+from bridge.adapters.http.schemas import ID, ORGANIZATION, TOKENS, Schema, an_object
 
-FORM: d.Schema = {
+_SAID: Schema = {"type": "string", "minLength": 1}
+_ORGANIZATION: Schema = {"organization": ORGANIZATION}
+FORM: Schema = {
     "type": "object",
-    "properties": {
-        "grant_type": {"type": "string", "enum": ["password", "client_credentials", "refresh_token"]},
-        "username": {"type": "string"},
-        "password": {"type": "string"},
-        "client_id": {"type": "string"},
-        "refresh_token": {"type": "string"},
-        "organization": {"type": "string"},
-    },
+    "maxProperties": MAXIMUM_FIELDS,
+    "anyOf": [
+        an_object(
+            {"grant_type": {"const": "password"}, "username": ID, "password": _SAID, **_ORGANIZATION},
+            ["grant_type", "username", "password"],
+        ),
+        an_object(
+            {"grant_type": {"const": "client_credentials"}, "client_id": ID, **_ORGANIZATION},
+            ["grant_type", "client_id"],
+        ),
+        an_object({"grant_type": {"const": "refresh_token"}, "refresh_token": _SAID}, ["grant_type", "refresh_token"]),
+    ],
     "example": {"grant_type": "password", "username": "ann", "password": "any"},
 }
 
@@ -26,7 +33,7 @@ def security_routes(issuer: TokenIssuer) -> APIRouter:
 
     @routes.post(
         "/security/oauth/token",
-        **d.document("Get a token", body=FORM, form=True, answer=d.TOKENS, errors=(400, 401)),
+        **d.document("Get a token", body=FORM, form=True, answer=TOKENS, errors=(400, 401)),
     )
     async def token(request: Request) -> Response:
         body, authorization = await request.body(), request.headers.get("authorization")

@@ -5,19 +5,23 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import structlog
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from bridge.adapters.http.calls import Calls
+from bridge.adapters.http.documents import SECURITY
 from bridge.adapters.http.endpoints import endpoint_routes
 from bridge.adapters.http.gate import App, Gate
 from bridge.adapters.http.health import Health, health_routes
 from bridge.adapters.http.issuer import TokenIssuer
 from bridge.adapters.http.problems import problem
 from bridge.adapters.http.rpc import rpc_routes
+from bridge.adapters.http.schemas import Bodies
 from bridge.adapters.http.security import security_routes
 from bridge.adapters.http.tokens import Tokens
 from bridge.desk import Desk
@@ -36,14 +40,28 @@ BACKLOG = 1024
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> App:
+class _Api(FastAPI):
+    def __init__(self, *, checks_tokens: bool, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._security: dict[str, Any] = {}
+        if checks_tokens:
+            self._security = {"components": {"securitySchemes": SECURITY}, "security": [dict.fromkeys(SECURITY, ())]}
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = super().openapi() | self._security
+        return self.openapi_schema
+
+
+def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Gate:
     """Return the application.
 
     Raises:
         ConfigError: a key file of ``[auth]`` cannot be used.
     """
     http, auth = settings.http, settings.auth
-    app = FastAPI(
+    app = _Api(
+        checks_tokens=auth.mode == "jwt",
         title="Endpoint Bridge",
         version=_version(),
         docs_url=None,  # their pages load scripts from elsewhere
@@ -51,8 +69,9 @@ def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Ap
         redirect_slashes=False,
     )
     calls = Calls(Tokens(auth), desk, rules, settings.default_organization)
-    app.include_router(endpoint_routes(calls), prefix=http.base_path)
-    app.include_router(rpc_routes(calls))
+    bodies = Bodies(rules, is_open=auth.mode == "none")
+    app.include_router(endpoint_routes(calls, bodies), prefix=http.base_path)
+    app.include_router(rpc_routes(calls, bodies))
     app.include_router(health_routes(health))
     if auth.token_endpoint:
         routes = security_routes(TokenIssuer(auth, settings.default_organization))
@@ -71,6 +90,8 @@ def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Ap
         assert isinstance(error, HTTPException)
         found = answer(request, Refusal(_CODES.get(error.status_code, "invalid_params"), _remedy(error.status_code)))
         found.headers.update(error.headers or {})
+        if methods := _methods(app, request.url.path) if error.status_code == 405 else ():
+            found.headers["Allow"] = ", ".join(sorted(methods))
         return found
 
     async def failed(request: Request, _: Exception) -> Response:
@@ -79,7 +100,14 @@ def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Ap
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(Exception, failed)
-    return Gate(app, http, ROOMS)
+    return Gate(app, http, ROOMS, prepare=app.openapi)
+
+
+def _methods(app: FastAPI, path: str) -> set[str]:
+    """The methods of all documented calls of a path; the router itself tells those of the first only."""
+    documented = app.openapi()["paths"]
+    forms = [path] if path in documented else [form for form in documented if compile_path(form)[0].match(path)]
+    return {method.upper() for form in forms for method in documented[form]}
 
 
 def _remedy(status: int) -> str:

@@ -276,7 +276,7 @@ def test_without_an_audit_nothing_is_kept_and_the_question_says_so() -> None:
     world.register("ann", "ann1")
     world.online("ann")
     assert "audit" not in world.registry.organizations["default"]
-    with pytest.raises(RpcError, match="unavailable"):
+    with pytest.raises(RpcError, match="not_found"):
         events(world)
 
 

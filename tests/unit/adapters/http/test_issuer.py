@@ -62,11 +62,13 @@ async def test_a_refresh_token_is_no_access_token() -> None:
         (form(grant_type="password", password="x"), None, "invalid_params: username"),
         (form(grant_type="password", password="x", username="a/b"), None, "invalid_params: username"),
         (form(grant_type="password", password="x", username="a", organization="?"), None, "invalid_params: organ"),
+        (form(grant_type="password", password="x", username="a", organization=""), None, "invalid_params: organ"),
+        (form(grant_type="password", password="x", username="a") + b"&username=b", None, "invalid_params: username is"),
         (form(grant_type="client_credentials"), None, "invalid_params: client_id"),
         (form(grant_type="client_credentials"), "Basic ?", "invalid_params: the header"),
         (form(grant_type="refresh_token"), None, "invalid_params: refresh_token"),
         (form(grant_type="refresh_token", refresh_token="x"), None, "unauthorized: refresh_token"),
-        (form(**{f"f{number}": "" for number in range(MAXIMUM_FIELDS + 1)}), None, "invalid_params: the form"),
+        (form(**{f"f{number}": "" for number in range(MAXIMUM_FIELDS + 1)}), None, "invalid_params: form"),
     ],
 )
 def test_what_is_asked_wrongly(body: bytes, authorization: str | None, reason: str) -> None:
