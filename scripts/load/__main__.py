@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.load import latency, masks, profile, relay, rooms
+from scripts.load import fanout, keepalive, latency, masks, million, peers, profile, relay, rooms, sweep
 from scripts.load.report import Report, text
 from scripts.load.stand import ROOT, StandError, end_on_signals, find_program
 from scripts.load.work import Plan, Result
@@ -19,6 +19,11 @@ from scripts.load.work import Plan, Result
 WORKS: dict[str, tuple[str, Callable[[Plan], Result]]] = {
     "relay": ("a status event to one endpoint, against null relays in C", relay.measure),
     "latency": ("the same at half of each one's maximum, and at 5,000/s", latency.measure),
+    "fanout": ("a status event to ten endpoints of its user", fanout.measure),
+    "keepalive": ("keepalives at QoS 0, against the broker's direct rate", keepalive.measure),
+    "peers": ("a status event, against what somebody would write instead", peers.measure),
+    "million": ("what a million registered endpoints cost", million.measure),
+    "sweep": ("very many endpoints expire in the same second", sweep.measure),
     "rooms": ("joins told to all of a room", rooms.measure),
     "masks": ("masks alone, usual and hostile ones", masks.measure),
     "profile": ("what the bridge's time goes to under the load of relay", profile.measure),

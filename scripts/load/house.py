@@ -7,7 +7,7 @@ would have written. The outputs go nowhere and count as acknowledged.
 import itertools
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 import mqtt5
 import uvloop
@@ -25,6 +25,8 @@ from bridge.reporter import Reporter
 from bridge.settings import Settings
 from bridge.settlement import Settlement
 from scripts.load.stand import StandError
+
+LONG_SECONDS = 86_400
 
 Message = tuple[str, str]
 """Topic, the prefix included, and payload."""
@@ -46,24 +48,28 @@ class _Nobody:
 
 
 class _Supply(Inbox):
-    """Has something to give until the messages are over; then it ends the line."""
+    """Has something to give until the messages are over; then it ends the line.
+
+    No PINGRESP comes, so the registry clock moves for 2 s at most: nothing expires while the registry is filled.
+    """
 
     def __init__(self, meters: Meters, messages: Iterator[Message]) -> None:
         super().__init__(meters.counts)
         self._messages = messages
-        self.end: Callable[[], None] = lambda: None
-        self.connected(1, session_present=False)
+        self.settle: Callable[[], Awaitable[None]]
+        self.end: Callable[[], None]
+        self.connected(1, session_present=True)
 
     async def wait(self) -> None:
         if self.waiting:
             return
+        await self.settle()
         batch = [
             (mqtt5.PublishPacket(topic, payload.encode()), None)
             for topic, payload in itertools.islice(self._messages, MAXIMUM_BATCH)
         ]
         if batch:
             self.received(batch)
-            self.confirmed(1, 0)  # so that the clock moves, and the journal is emptied
         else:
             self.end()
 
@@ -110,6 +116,7 @@ async def _feed(settings: Settings, messages: Iterator[Message]) -> None:
         new_epoch=lambda: secrets.token_hex(8),
         meters=meters,
     )
+    inbox.settle = lambda: registry.settle(settlement.confirmed(1, 0))
     inbox.end = line.stop
     await line.run()
     await registry.close()
@@ -119,15 +126,24 @@ async def _feed(settings: Settings, messages: Iterator[Message]) -> None:
 
 
 def registrations(
-    prefix: str, users: int, endpoints: int = 1, keep_alive_seconds: Callable[[], int] = lambda: 86_400
+    prefix: str, users: int, endpoints: int = 1, *, letter: str = "u", last_keep_alive_seconds: int = LONG_SECONDS
 ) -> Iterator[Message]:
-    """Yield what registers users ``u000000``, ``u000001`` and so on with endpoints ``u000000~0``, ``~1``, ... each."""
+    """Yield what registers users ``u000000``, ``u000001`` and so on with endpoints ``u000000~0``, ``~1``, ... each.
+
+    Args:
+        prefix: of the topics.
+        users: how many.
+        endpoints: of each user.
+        letter: that the users' names begin with.
+        last_keep_alive_seconds: of each user's last endpoint; all others stay for a day.
+    """
     for number in range(users):
+        user = f"{letter}{number:06d}"
         for endpoint in range(endpoints):
-            user = f"u{number:06d}"
+            is_last = endpoint == endpoints - 1
             call = {
                 "userId": user,
-                "keepAliveSeconds": keep_alive_seconds(),
+                "keepAliveSeconds": last_keep_alive_seconds if is_last else LONG_SECONDS,
                 "userEndpointId": f"{user}~{endpoint}",
             }
             yield f"{prefix}rpc/register_endpoint", json.dumps(call)

@@ -24,9 +24,10 @@ thread that copies `in/<x>` to `out/<x>` and acknowledges its input on the outpu
 They republish the 400 bytes as they are. 512 messages are on their way at once. CPU in us per message that arrived."""
 
 
-def route(qos: int = 1, masks: Sequence[str] = ()) -> str:
-    """The event's route, as TOML."""
-    return f'[[routes]]\nevent = "{EVENT}"\nqos = {qos}\nmasks = {list(masks)}\n'
+def route(event: str = EVENT, **fields: object) -> str:
+    """An event's route, as TOML."""
+    lines = [f"{name} = {value!r}" for name, value in {"event": event, **fields}.items()]
+    return "\n".join(["[[routes]]", *lines, ""])
 
 
 def measure(plan: Plan) -> Result:

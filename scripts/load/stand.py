@@ -140,7 +140,7 @@ class Stand:
         """
         child = self._children[name]
         if child.poll() is not None:
-            raise StandError(f"{name} died with code {child.returncode}:\n{self._tail(name)}")
+            raise self.failure(name, f"died with code {child.returncode}")
         return child.pid
 
     def end(self, name: str) -> None:
@@ -157,13 +157,17 @@ class Stand:
 
     @contextlib.contextmanager
     def process(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        ready: Callable[[], bool] | None = None,
     ) -> Iterator[None]:
-        """A process for as long as the context lasts; it is ready once it says so."""
+        """A process for as long as the context lasts; by default it is ready once it says so."""
         (self.folder / f"{name}.log").unlink(missing_ok=True)
         try:
             self._spawn(name, command, environment)
-            self._wait_for(name, lambda: "ready" in self._tail(name))
+            self._wait_for(name, ready or (lambda: "ready" in self._tail(name)))
             yield
         finally:
             self.end(name)
@@ -197,21 +201,39 @@ class Stand:
         Yields:
             The seconds from its start until it said ``online``.
         """
-        online = threading.Event()
-        watcher = self._client()
-        watcher.on_message = lambda _client, _data, message: (
-            online.set() if message.payload == b"online" and not message.retain else None
-        )
-        watcher.subscribe(f"{bridge.prefix}bridge/{bridge.name}/state", qos=1)
+        topic = f"{bridge.prefix}bridge/{bridge.name}/state"
+        with self.client(topic, lambda message: message.payload == b"online" and not message.retain) as (_, online):
+            try:
+                began = time.monotonic()
+                self._spawn(bridge.name, [sys.executable, "-m", "bridge", "run", "--config", str(bridge.file)])
+                self._wait_for(bridge.name, online.is_set)
+                yield time.monotonic() - began
+            finally:
+                self.end(bridge.name)
+
+    @contextlib.contextmanager
+    def client(
+        self, topic: str, wanted: Callable[[paho.MQTTMessage], bool] = lambda _message: True
+    ) -> Iterator[tuple[paho.Client, threading.Event]]:
+        """A client of the broker that has subscribed, and an event that is set once a message comes that is wanted."""
+        subscribed, heard = threading.Event(), threading.Event()
+        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.on_message = lambda _client, _data, message: heard.set() if wanted(message) else None
+        client.connect("127.0.0.1", self.mqtt_port)
+        client.loop_start()
         try:
-            began = time.monotonic()
-            self._spawn(bridge.name, [sys.executable, "-m", "bridge", "run", "--config", str(bridge.file)])
-            self._wait_for(bridge.name, online.is_set)
-            yield time.monotonic() - began
+            self._wait_for("broker", client.is_connected)
+            client.subscribe(topic, qos=1)
+            self._wait_for("broker", subscribed.is_set)
+            yield client, heard
         finally:
-            self.end(bridge.name)
-            watcher.disconnect()
-            watcher.loop_stop()
+            client.disconnect()
+            client.loop_stop()
+
+    def failure(self, name: str, what: str) -> StandError:
+        """What a part failed in, with the end of its log."""
+        return StandError(f"{name} {what}:\n{self._tail(name)}")
 
     def versions(self) -> dict[str, str]:
         """What was measured, on what."""
@@ -250,13 +272,6 @@ class Stand:
         self._spawn("redis", [self._redis_program, *options, "--appendfsync", "everysec", "--save", ""])
         self._wait_for("redis", lambda: _answers(self.redis_port) and bool(self.redis.ping()))
 
-    def _client(self) -> paho.Client:
-        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        client.connect("127.0.0.1", self.mqtt_port)
-        client.loop_start()
-        self._wait_for("broker", client.is_connected)
-        return client
-
     def _spawn(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
         guard = [setpriv, "--pdeathsig", "KILL"] if setpriv else []  # the stand is temporary: nothing to save
@@ -276,7 +291,7 @@ class Stand:
         while not ready():
             self.pid(name)
             if time.monotonic() > end:
-                raise StandError(f"{name} was not ready within {START_SECONDS:.0f} s:\n{self._tail(name)}")
+                raise self.failure(name, f"was not ready within {START_SECONDS:.0f} s")
             time.sleep(0.02)
 
     def _tail(self, name: str) -> str:

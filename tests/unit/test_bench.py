@@ -6,7 +6,7 @@ import pytest
 from bridge.domain.inputs import Input
 from bridge.domain.room_codec import decode_room
 from scripts.load import __main__ as command
-from scripts.load import house, profile, rooms
+from scripts.load import house, peers, profile, rooms
 from scripts.load.figures import Round, Sample, command_stats, disordered, latencies, lost, rates, ratio, sample_of
 from scripts.load.relay import route
 from scripts.load.report import Report, text
@@ -134,14 +134,26 @@ def test_registrations_are_calls_of_each_user_and_endpoint():
 
 
 def test_route_is_toml():
-    assert msgspec.toml.decode(route(0, ["$.a['b']"])) == {
-        "routes": [{"event": "UserStatusChangedEvent", "qos": 0, "masks": ["$.a['b']"]}]
+    assert msgspec.toml.decode(route(qos=0, masks=["$.a.b"])) == {
+        "routes": [{"event": "UserStatusChangedEvent", "qos": 0, "masks": ["$.a.b"]}]
     }
 
 
 def test_rooms_are_joined_by_events_that_the_bridge_takes():
     [decoded] = decode_room(("of1-000000",), Input("", rooms.online("u1", "u1~1", mark="#" * 10).encode()))
     assert (decoded.party, decoded.user, decoded.fields["mark"]) == ("u1~1", "user:u1", "#" * 10)
+
+
+def test_peers_are_named_with_their_versions():
+    versions = peers.peer_versions(has_node=True)
+    assert versions.keys() == {"aiomqtt", "paho-mqtt", "mqtt", "ioredis", "node-red", "node-red-contrib-redis"}
+    assert all(version[0].isdigit() for version in versions.values())
+    assert peers.peer_versions(has_node=False).keys() == {"aiomqtt", "paho-mqtt"}
+
+
+def test_no_lock_file_names_a_registry():
+    for lock in peers.HERE.glob("*/package-lock.json"):
+        assert '"resolved"' not in lock.read_text()
 
 
 def test_stacks_are_counted_for_the_innermost_function_of_the_bridge():
