@@ -22,6 +22,7 @@ COUNTS: dict[str, str] = {
     "commits": "Batches written to Redis.",
     "conflicts": "Commits that found a record changed, and were decided again.",
     "joined": "Copies of inputs that were in hand already.",
+    "echoes": "What the bridge published itself and received again: somebody has subscribed in its name.",
     "coalesced": "Equal keepalives at QoS 0 that waited together and were taken as one.",
     "dropped_qos0": "QoS 0 messages dropped because too many waited.",
     "refused_by_broker": "Messages that the broker refused, by PUBACK code 0x80 or more, or that it could not be sent.",

@@ -21,7 +21,7 @@ from bridge.desk import Desk
 from bridge.domain.changes import commit_of
 from bridge.domain.clock import iso_ms
 from bridge.domain.commands import Command, Expire, Reject, Unfile
-from bridge.domain.intake import Intake
+from bridge.domain.intake import ECHO, Intake
 from bridge.domain.journal import JournalEntry, copies, encode_entry
 from bridge.domain.records import is_record_key
 from bridge.domain.registry_topics import RegistryTopics
@@ -306,8 +306,18 @@ class Line:
             log.error("A codec failed: its input is rejected. This is a bug.", trail=trail(error))
             refusal = Refusal("invalid_field", f"the bridge failed to read it ({type(error).__name__}), see its log")
         else:
+            if decoded.commands is ECHO:
+                self._hear_echo()
             return Item(decoded.organization, decoded.commands, decoded.reply, held, source)
         return Item(self._default_organization, (Reject(refusal.code, refusal.message),), held=held, source=source)
+
+    def _hear_echo(self) -> None:
+        if not self._counts["echoes"]:
+            log.error(
+                "The bridge hears what it published itself: somebody knows its MQTT client id and has subscribed in "
+                "its name. Stop it, remove that id (HDEL eb:facts client_id, or mqtt.client_id), and start it."
+            )
+        self._counts["echoes"] += 1
 
     def _hold(self, receipt: Receipt, topic: str, payload: bytes, is_duplicate: bool) -> Held | None:
         return self._settlement.hold(receipt, zlib.crc32(payload, zlib.crc32(topic.encode())), is_duplicate)

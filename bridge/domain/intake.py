@@ -48,6 +48,9 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     reply: Reply | None = None
 
 
+ECHO: Sequence[Command] = (Ignore(),)
+"""The commands of what the bridge itself published and received again."""
+
 _Codec = Callable[[Sequence[str], Input], list[Command]]
 
 _CODECS: dict[str, _Codec] = {
@@ -89,7 +92,7 @@ class Intake:
     ) -> None:
         # Publishers repeat their topics; a miss costs little more than no cache.
         self._cached_match = lru_cache(maxsize=16_384)(topics.match)
-        self._match = topics.match
+        self._topics = topics
         self._endpoint_topics = endpoint_topics
         self._rules = rules
         self._rpc_bytes = limits.rpc_bytes
@@ -105,8 +108,10 @@ class Intake:
         """
         topic = inbound.topic
         # A topic may have 65,535 bytes: what is longer than any good one does not fill the cache.
-        match = self._cached_match(topic) if len(topic) <= LONGEST_CACHED_TOPIC else self._match(topic)
+        match = self._cached_match(topic) if len(topic) <= LONGEST_CACHED_TOPIC else self._topics.match(topic)
         if match is None:
+            if self._topics.is_own(topic):
+                return Decoded(self._topics.default_organization, ECHO)
             raise Refusal("unknown_type", "topic fits no template of the configuration")
         row = self._codecs.get(match.source)
         if row is None:

@@ -50,6 +50,12 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "client_rpc": ("user", "method"),
 }
 
+# What the bridge alone publishes. A template that ends with a slash is a branch of topics.
+OUTPUTS: Final = (
+    *("endpoint", "registry_user", "registry_participant", "registry_device"),
+    *("state", "rejected", "replies", "client_replies"),
+)
+
 
 class Match(NamedTuple):
     """What a topic says: which input it is, whose, and the ids it names."""
@@ -93,7 +99,7 @@ class InputTopics:
     """The input templates as one table.
 
     Args:
-        templates: input -> template without prefix.
+        templates: input or output -> template without prefix.
         prefix: stands before every topic: empty, or ends with ``/``; may hold ``{organization}``.
         default_organization: whose traffic it is where the prefix names none.
 
@@ -102,7 +108,7 @@ class InputTopics:
     """
 
     def __init__(self, templates: Mapping[str, str], prefix: str, default_organization: str) -> None:
-        self._default = default_organization
+        self.default_organization = default_organization
         self.filters: list[str] = []
         root = _Node()
         for source, placeholders in INPUTS.items():
@@ -126,6 +132,11 @@ class InputTopics:
             )
             self.filters.append("/".join("+" if level.startswith("{") else level for level in levels))
         self._root = _merged([root])
+        self._own = re.compile("|".join(_form(prefix + templates[output]) for output in OUTPUTS))
+
+    def is_own(self, topic: str) -> bool:
+        """Tell whether a topic is one of those that the bridge itself publishes to."""
+        return self._own.fullmatch(topic) is not None
 
     def match(self, topic: str) -> Match | None:
         """Return what the topic says, None where no template fits.
@@ -142,7 +153,7 @@ class InputTopics:
         if node is None or node.leaf is None:
             return None
         source, positions, organization_level = node.leaf
-        organization = self._default
+        organization = self.default_organization
         if organization_level is not None:
             organization = levels[organization_level]
             if not is_organization(organization):
@@ -150,6 +161,12 @@ class InputTopics:
         if len(positions) == 1:
             return Match(source, organization, (levels[positions[0]],))
         return Match(source, organization, tuple(levels[position] for position in positions))
+
+
+def _form(template: str) -> str:
+    """Return a regular expression for the topics of a template."""
+    levels = ["[^/]*" if level.startswith("{") else re.escape(level) for level in template.split("/")]
+    return "/".join(levels) + (".*" if template.endswith("/") else "")
 
 
 class EndpointTopics:

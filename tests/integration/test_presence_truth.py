@@ -125,10 +125,14 @@ def _wait_saved(stack: Stack) -> None:
 
 def _lose_session(stack: Stack) -> None:
     """Somebody with the bridge's client id starts anew."""
+    Client(stack.broker.port, client_id=_client_id(stack)).close()
+
+
+def _client_id(stack: Stack) -> str:
     with Redis.from_url(stack.redis.url, decode_responses=True) as redis:
         client_id = redis.hget("eb:facts", "client_id")
     assert isinstance(client_id, str)
-    Client(stack.broker.port, client_id=client_id).close()
+    return client_id
 
 
 def test_who_flaps_is_told_of_once(leased: Stack) -> None:
@@ -139,3 +143,18 @@ def test_who_flaps_is_told_of_once(leased: Stack) -> None:
     world.rpc("online_devices")
     assert presence(world.since(mark), "flap")[-1] == ("flapping", True)
     assert len(presence(world.since(mark), "flap")) == 5
+
+
+def test_subscriptions_that_a_thief_left_in_the_bridges_session_do_no_harm(leased: Stack) -> None:
+    world, mark = leased.world, leased.world.mark()
+    thief = Client(leased.broker.port, client_id=_client_id(leased), durable=True)
+    thief.subscribe("#")
+    thief.close()
+    world.until(lambda: "online" in leased.bridge.states(mark), 30, "the bridge is back")
+    for name in ("one", "two", "three"):
+        world.publish(f"presence/devices/{name}", "online")
+    assert {"one", "two", "three"} <= set(world.rpc("online_devices"))
+    world.rpc("online_devices")
+    reports = [message.json["topic"] for message in world.since(mark, "bridge/") if message.topic.endswith("rejected")]
+    assert not [topic for topic in reports if topic.startswith(("users/endpoints/", "bridge/", "replies/"))]
+    assert leased.bridge.log.count("somebody knows its MQTT client id") == 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from bridge.logs import configure_logging
+from bridge.logs import LINES, MAXIMUM_TEXTS, PERIOD_SECONDS, Sampler, configure_logging
 from bridge.settings import Log
 
 
@@ -70,3 +70,34 @@ def test_tracebacks_show_no_local_variables(form: str, source: str, monkeypatch:
     if form == "json":
         (line,) = text.splitlines()
         assert json.loads(line)["exception"][0]["exc_type"] == "RuntimeError"
+
+
+# Floods.
+
+
+def test_of_equal_lines_only_so_many_pass_and_the_next_says_how_many_did_not() -> None:
+    now = 0.0
+    sampler = Sampler(lambda: now)
+    assert [sampler.left_out("bad") for _ in range(LINES + 5)] == [0] * LINES + [None] * 5
+    assert sampler.left_out("worse") == 0
+    now = PERIOD_SECONDS - 0.1
+    assert sampler.left_out("bad") is None
+    now = PERIOD_SECONDS
+    assert [sampler.left_out("bad") for _ in range(LINES + 1)] == [6] + [0] * (LINES - 1) + [None]
+
+
+def test_however_many_texts_there_are_it_remembers_few() -> None:
+    sampler = Sampler(lambda: 0.0)
+    for number in range(10 * MAXIMUM_TEXTS):
+        assert sampler.left_out(str(number)) == 0
+    assert len(sampler._seen) <= MAXIMUM_TEXTS
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_flood_of_lines_stays_short(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, format=form)
+    for number in range(1_000):
+        structlog.get_logger().error("A rule failed.", number=number)
+        logging.getLogger("some.library").warning("failed for the %d. time", number)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2 * LINES

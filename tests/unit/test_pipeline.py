@@ -264,6 +264,17 @@ def test_a_lost_session_is_said_and_survived(is_new_process: bool) -> None:
     assert world.journal() == {}
 
 
+def test_what_it_hears_of_its_own_is_passed_over_and_said_once() -> None:
+    world = World()
+    with capture_logs() as lines:
+        for number in range(3):
+            assert world.feed(message(f"users/endpoints/e{number}", {"type": "X"})) == []
+        assert world.feed(message(REJECTED, {"reason": "x"}, qos=0)) == []
+    assert world.all_acknowledged
+    assert (world.counts["echoes"], world.codes) == (4, [])
+    assert ["somebody knows its MQTT client id" in line["event"] for line in lines] == [True]
+
+
 def test_a_first_session_and_a_resumed_one_are_no_news() -> None:
     with capture_logs() as lines:
         World().connect(session_present=True)

@@ -7,7 +7,7 @@ import pytest
 
 from bridge.domain.commands import Caller, Ignore, KeepEndpoint, ListEndpoints, Reject, ReportPresence, ReportStatus
 from bridge.domain.inputs import Input
-from bridge.domain.intake import LONGEST_CACHED_TOPIC, Intake, Limits, answer, error_answer
+from bridge.domain.intake import ECHO, LONGEST_CACHED_TOPIC, Intake, Limits, answer, error_answer
 from bridge.domain.rules import Rules
 from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.errors import Refusal
@@ -44,6 +44,12 @@ def test_a_topic_that_no_template_fits() -> None:
     assert refused("presence/robots/r2") == "unknown_type"
     assert refused("presence/users/" + "x" * 60_000) == "invalid_field"
     assert refused("x/" * (LONGEST_CACHED_TOPIC // 2) + "x") == "unknown_type"
+
+
+def test_what_the_bridge_published_itself_is_passed_over() -> None:
+    for topic in ("users/endpoints/e1", "bridge/b1/rejected", "replies/x"):
+        assert intake().decode(Input(topic, b"{}")).commands is ECHO
+    assert intake("{organization}/").decode(Input("acme/registry/users/ann", b"{}")).commands is ECHO
 
 
 def test_an_input_of_no_events_still_has_a_command_so_that_it_is_acknowledged() -> None:

@@ -28,6 +28,20 @@ def test_every_template_brings_its_ids(source: str, prefix: str) -> None:
     assert inputs(prefix).match(topic) == Match(source, organization, ids)
 
 
+@pytest.mark.parametrize("prefix", ["", "e.b/", "{organization}/"])
+def test_its_own_topics_are_known_from_all_others(prefix: str) -> None:
+    topics, mine = inputs(prefix), prefix.replace("{organization}", "acme")
+    for own in (
+        *("users/endpoints/e1", "registry/users/ann", "registry/devices/x", "bridge/b2/state", "bridge/b1/rejected"),
+        *("replies/a/b/c", "clients/ann/replies/x"),
+    ):
+        assert topics.is_own(mine + own)
+    for other in ("users/endpoints/e1/keepalive", "presence/users/ann", "replies", "bridge/b1/state/x", "x", "", "/"):
+        assert not topics.is_own(mine + other)
+    assert not topics.is_own("x/y/users/endpoints/e1")
+    assert not topics.is_own("exb/users/endpoints/e1") or prefix == "{organization}/"
+
+
 def test_filters_are_plain_and_one_per_input() -> None:
     filters = inputs("{organization}/").filters
     assert len(filters) == len(INPUTS)
