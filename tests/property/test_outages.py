@@ -180,7 +180,7 @@ def _steps() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from(FAULTS), lengths), min_size=1, max_size=6))
 def test_whoever_keeps_itself_alive_never_expires_and_whoever_is_silent_does_once(
     story: list[tuple[int, Callable[[Town, int], None], int]],
@@ -198,7 +198,7 @@ def test_whoever_keeps_itself_alive_never_expires_and_whoever_is_silent_does_onc
     assert {view["id"]: view["state"] for view in views} == {client.name: "HEALTHY" for client in CLIENTS}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(FAULTS), lengths)
 def test_an_outage_tells_nobody_of_unknown_and_lasts_until_the_next_keepalive(
     fault: Callable[[Town, int], None], slices: int

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.domain.flaps import flaps_end, flipped
@@ -119,7 +119,6 @@ def test_it_is_explained() -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 8)), max_size=30))
 def test_who_hears_all_ends_with_the_truth(story: list[tuple[bool, int]]) -> None:
     """Undamped and damped tell the same until it flaps; then at most one event a while, and the last one is true."""
