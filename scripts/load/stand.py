@@ -195,8 +195,12 @@ class Stand:
         return Bridge(name, prefix, file)
 
     @contextlib.contextmanager
-    def bridge(self, bridge: Bridge) -> Iterator[float]:
+    def bridge(self, bridge: Bridge, under: Sequence[str] = ()) -> Iterator[float]:
         """Run a bridge as its users start it.
+
+        Args:
+            bridge: which.
+            under: a program and its options that runs the bridge, ten times slower perhaps.
 
         Yields:
             The seconds from its start until it said ``online``.
@@ -205,8 +209,9 @@ class Stand:
         with self.client(topic, lambda message: message.payload == b"online" and not message.retain) as (_, online):
             try:
                 began = time.monotonic()
-                self._spawn(bridge.name, [sys.executable, "-m", "bridge", "run", "--config", str(bridge.file)])
-                self._wait_for(bridge.name, online.is_set)
+                command = [*under, sys.executable, "-m", "bridge", "run", "--config", str(bridge.file)]
+                self._spawn(bridge.name, command, {"PYTHONHASHSEED": "0"} if under else None)
+                self._wait_for(bridge.name, online.is_set, START_SECONDS * (10 if under else 1))
                 yield time.monotonic() - began
             finally:
                 self.end(bridge.name)
@@ -286,12 +291,12 @@ class Stand:
                 start_new_session=True,  # Ctrl-C is for us; we end the others in order
             )
 
-    def _wait_for(self, name: str, ready: Callable[[], bool]) -> None:
-        end = time.monotonic() + START_SECONDS
+    def _wait_for(self, name: str, ready: Callable[[], bool], patience_seconds: float = START_SECONDS) -> None:
+        end = time.monotonic() + patience_seconds
         while not ready():
             self.pid(name)
             if time.monotonic() > end:
-                raise self.failure(name, f"was not ready within {START_SECONDS:.0f} s")
+                raise self.failure(name, f"was not ready within {patience_seconds:.0f} s")
             time.sleep(0.02)
 
     def _tail(self, name: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from bridge.domain.inputs import Input
 from bridge.domain.room_codec import decode_room
 from scripts.load import __main__ as command
-from scripts.load import house, peers, profile, rooms
+from scripts.load import counts, house, peers, profile, rooms
 from scripts.load.figures import Round, Sample, command_stats, disordered, latencies, lost, rates, ratio, sample_of
 from scripts.load.relay import route
 from scripts.load.report import Report, text
@@ -154,6 +154,27 @@ def test_peers_are_named_with_their_versions():
 def test_no_lock_file_names_a_registry():
     for lock in peers.HERE.glob("*/package-lock.json"):
         assert '"resolved"' not in lock.read_text()
+
+
+def test_instructions_are_counted_where_they_were_spent():
+    lines = """\
+events: Ir
+ob=(1) /usr/bin/python3.11
+fn=(1) eval
+16 400
+cob=(2) /x/site-packages/msgspec/_core.cpython-311-x86_64-linux-gnu.so
+cfn=(2) decode
+calls=3 80
+16 1000
++1 5
+ob=(2)
+fn=(2)
+80 900
+ob=(3) /usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2
+* 7
+totals: 1312
+""".splitlines(keepends=True)
+    assert counts.instructions(lines) == {"Python": 405, "msgspec": 900, "other": 7}
 
 
 def test_stacks_are_counted_for_the_innermost_function_of_the_bridge():
