@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.load import counts, fanout, keepalive, latency, masks, million, peers, profile, relay, rooms, sweep
+from scripts.load import broker, counts, fanout, keepalive, latency, masks, million, peers, profile, relay, rooms, sweep
 from scripts.load.report import Report, text
 from scripts.load.stand import ROOT, StandError, end_on_signals, find_program
 from scripts.load.work import Plan, Result
@@ -26,6 +26,7 @@ WORKS: dict[str, tuple[str, Callable[[Plan], Result]]] = {
     "sweep": ("very many endpoints expire in the same second", sweep.measure),
     "rooms": ("joins told to all of a room", rooms.measure),
     "masks": ("masks alone, usual and hostile ones", masks.measure),
+    "broker": ("what each shipped setting of Mosquitto does", broker.measure),
     "counts": ("instructions and bytes of an event, which no clock blurs", counts.measure),
     "profile": ("what the bridge's time goes to under the load of relay", profile.measure),
 }
