@@ -8,11 +8,12 @@ import asyncio
 
 from bridge.domain.commands import Command, KeepEndpoint
 from bridge.domain.decide import QUESTIONS
+from bridge.domain.room_commands import RefreshParty
 from bridge.errors import Refusal
 from bridge.inbox import Inbox, Order
 
 # What works while only the broker is away: it tells nobody anything, or what can wait.
-WITHOUT_BROKER = QUESTIONS | {KeepEndpoint}
+WITHOUT_BROKER = QUESTIONS | {KeepEndpoint, RefreshParty}
 
 STANDS_BY = "this bridge is not the active one"
 

@@ -24,10 +24,10 @@ from bridge.domain.values import kind_of
 from bridge.errors import Refusal
 
 MAXIMUM_NAME_LENGTH = 256
-LARGEST_SIZE = 1_000_000
+LARGEST_SIZE = 999_999_999
 STATUS_FIELDS = ("event", "state", "connections", "sendStreams", "recvStreams")
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
+_SIZE = re.compile(r"[1-9][0-9]{0,8}")
 # Neither part holds it: they are of A-Z a-z 0-9 - _.
 _DIVIDER = "."
 _Fields = Mapping[str, object]
@@ -64,7 +64,7 @@ def read_creation(fields: _Fields, room: str, owner: str) -> CreateRoom:
     """
     _require(fields, "maxSize")
     name = "" if fields.get("roomName") is None else _name(fields, "roomName")
-    return CreateRoom(room, name, _size(fields, "maxSize"), owner)
+    return CreateRoom(room, name, _size(fields["maxSize"], "maxSize"), owner)
 
 
 def read_action(fields: _Fields, room: str, visitor: Visitor, made: SessionToken) -> RoomCommand:
@@ -101,7 +101,10 @@ def _join(fields: _Fields, room: str, visitor: Visitor, made: SessionToken) -> R
     endpoint = fields.get("userEndpointId")
     if endpoint is not None and not (isinstance(endpoint, str) and is_endpoint_id(endpoint)):
         raise RoomRefusal(Errno.INVALID_PARAMETERS, "userEndpointId: use 1..128 of A-Z a-z 0-9 . _ ~ - @")
-    name, size = _name(fields, "displayName"), _size(fields, "clientMaxSize")
+    size = fields["clientMaxSize"]
+    if isinstance(size, str) and _SIZE.fullmatch(size):
+        size = int(size)
+    name, size = _name(fields, "displayName"), _size(size, "clientMaxSize")
     return JoinRoom(room, visitor, name, size, made.party, made.proof, endpoint or "")
 
 
@@ -146,9 +149,8 @@ def _name(fields: _Fields, name: str) -> str:
     return text
 
 
-def _size(fields: _Fields, name: str) -> int:
-    value = fields[name]
-    if (isinstance(value, str) and _INTEGER.fullmatch(value)) or (isinstance(value, float) and value.is_integer()):
+def _size(value: object, name: str) -> int:
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise RoomRefusal(Errno.INVALID_PARAMETERS, f"{name} is {kind_of(value)}: send an integer")

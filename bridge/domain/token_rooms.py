@@ -58,6 +58,7 @@ class Errno(IntEnum):
     """What the source's numbers say; callers know them better than codes."""
 
     UNKNOWN_ROOM = 105
+    BAD_JSON = 106
     INVALID_PARAMETERS = 107
     MISSING_PARAMETERS = 108
     UNAUTHORIZED = 110
@@ -69,6 +70,7 @@ class Errno(IntEnum):
 
 CODES: dict[Errno, str] = {
     Errno.UNKNOWN_ROOM: "not_found",
+    Errno.BAD_JSON: "invalid_params",
     Errno.INVALID_PARAMETERS: "invalid_params",
     Errno.MISSING_PARAMETERS: "invalid_params",
     Errno.UNAUTHORIZED: "unauthorized",

@@ -337,6 +337,21 @@ class Bridge(Server):
         topic = f"bridge/{self._settings['ENDPOINT_BRIDGE_NAME']}/state"
         return [m.payload.decode() for m in self._watch.messages[mark:] if m.topic.endswith(topic)]
 
+    @contextmanager
+    def standing_by(self) -> Iterator[None]:
+        """Let it run beside an active one while the context lasts."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command(), cwd=self.directory, stdout=log, stderr=log)
+        try:
+            end = time.monotonic() + START_SECONDS
+            while "Standing by" not in self.log:
+                assert time.monotonic() < end, f"it does not stand by:\n{self.log}"
+                time.sleep(0.02)
+            yield
+        finally:
+            self.kill()
+
     def end(self, seconds: float = 20.0) -> int:
         """SIGTERM; returns the exit code."""
         assert self.process is not None

@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from bridge.adapters.http.tokens import Claims, Tokens
 from bridge.desk import Desk
 from bridge.domain.codec import read_document, read_json
-from bridge.domain.commands import SERVICE, Caller
+from bridge.domain.commands import SERVICE, Caller, Command
 from bridge.domain.ids import is_organization
 from bridge.domain.methods import METHODS, Call, decode_call
 from bridge.domain.rules import Rules
@@ -65,7 +65,12 @@ class Calls:
         self._tokens = tokens
         self._desk = desk
         self._rules = rules
-        self._default_organization = default_organization
+        self.default_organization = default_organization
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether who shows no token is nobody, and not a service."""
+        return self._tokens.are_checked
 
     async def asker(self, request: Request) -> Asker:
         """Return who calls.
@@ -74,7 +79,7 @@ class Calls:
             Refusal: see `Tokens.claims`.
         """
         claims = await self._tokens.claims(request.headers.get("authorization"))
-        return Asker(claims, claims.organization or self._default_organization)
+        return Asker(claims, claims.organization or self.default_organization)
 
     def organization(self, asker: Asker, named: str | None) -> str:
         """Return the organization that a call concerns; ``named``: by itself.
@@ -111,6 +116,14 @@ class Calls:
         acts_for_all = claims.is_service or (claims.is_ops and (row is None or row.ops))
         call = Call(SERVICE if acts_for_all else asker.caller(), self._rules, secrets.token_urlsafe(12), key)
         return await self._desk.ask(*decode_call(method, params, call, organization, strict=strict))
+
+    async def order(self, organization: str, command: Command) -> object:
+        """Give a command and return its result.
+
+        Raises:
+            Refusal: with a code of the contract.
+        """
+        return await self._desk.ask(organization, command)
 
 
 async def body_of(request: Request) -> bytes:

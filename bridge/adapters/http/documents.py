@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.adapters.http.calls import LONGEST_IDEMPOTENCY_KEY
-from bridge.adapters.http.problems import KINDS, PROBLEM
+from bridge.adapters.http.problems import GONE, KINDS, PROBLEM
 from bridge.adapters.http.schemas import ENDPOINT_ID, ORGANIZATION, TEXT, USER, Schema
 
 PROBLEM_SCHEMA: Schema = {
@@ -16,6 +16,7 @@ PROBLEM_SCHEMA: Schema = {
         "status": {"type": "integer"},
         "code": {"type": "string", "enum": list(KINDS)},
         "detail": {"type": "string", "description": "Names the field and the remedy."},
+        "errno": {"type": "integer", "description": "Of /rooms: says more than the code."},
         "errors": {
             "type": "array",
             "items": {
@@ -88,8 +89,8 @@ def in_path(name: str, schema: Schema) -> Schema:
 
 
 def _failure(status: int) -> dict[str, Any]:
-    codes = [code for code, kind in KINDS.items() if kind.status == status]
-    kind = KINDS[codes[0]]
+    codes = [code for code, kind in KINDS.items() if kind.status == status] or ["not_found"]
+    kind = GONE if status == GONE.status else KINDS[codes[0]]
     example: Mapping[str, Any] = {
         "type": "about:blank",
         "title": kind.title,

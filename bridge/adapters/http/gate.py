@@ -1,7 +1,7 @@
 """The gate: what holds for every request, whatever it asks for, as plain ASGI around the application.
 
 It bounds bodies, times and numbers, answers a bug with an error, and writes one line of log for each request, which
-never holds a query, a body or a token.
+never holds a query, a body or a token, that of a room neither.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from bridge.adapters.http.problems import problem
+from bridge.adapters.http.problems import ROOMS, is_of_rooms, problem
 from bridge.errors import Refusal, trail
 from bridge.settings import Http
 
@@ -32,15 +32,13 @@ class Gate:
     Args:
         app: the application.
         http: the limits.
-        has_body: paths that begin so have a body in every error.
         prepare: does what would take the loop long when the first one asks for it.
     """
 
-    def __init__(self, app: App, http: Http, has_body: str, prepare: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, app: App, http: Http, prepare: Callable[[], object] = lambda: None) -> None:
         self.prepare = prepare
         self._app = app
         self._http = http
-        self._has_body = has_body
         self._in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,8 +66,7 @@ class Gate:
                 )
             if status:  # it has begun to answer: the server sees to what is missing of that
                 return
-            is_empty = self._http.empty_error_bodies and not scope["path"].startswith(self._has_body)
-            answer = problem(refusal, is_empty=is_empty)
+            answer = problem(refusal, scope["path"], is_empty=self._http.empty_error_bodies)
             if refusal.code == "too_large":
                 answer.headers["Connection"] = "close"  # what is left of the body is not read
             await answer(scope, receive, sent)
@@ -125,4 +122,6 @@ def _too_large(limit: int) -> Refusal:
 
 def _path(scope: Scope) -> str:
     path: str = scope["path"]
+    if is_of_rooms(path) and path != ROOMS:
+        return f"{ROOMS}/*"  # who knows the token of a room may enter
     return path[:LOGGED_PATH_LENGTH]

@@ -1,6 +1,6 @@
 """Errors over HTTP: the table from code to status, and their bodies (RFC 9457).
 
-Source: reference "endpoint API", contract details 5.
+Source: reference "endpoint API" and, for the numbers, "rooms and media" A; contract details 5 and 24.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
+from bridge.domain.token_rooms import Errno, RoomRefusal
 from bridge.errors import Refusal
 
 PROBLEM = "application/problem+json"
@@ -45,16 +46,45 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def problem(refusal: Refusal, *, is_empty: bool = False) -> Response:
-    """Return the answer to a request that was refused; ``is_empty``: without a body."""
+ROOMS = "/rooms"
+
+GONE = Kind(410, "It is over")
+# The numbers of the calls of rooms that say more than their codes.
+ROOM_KINDS: dict[int, Kind] = {
+    Errno.EXPIRED: GONE,
+    Errno.CLIENT_FULL: BAD_REQUEST,
+    Errno.ROOM_FULL: Kind(400, "No seat is left"),
+    Errno.NOT_IN_ROOM: Kind(400, "Not in the room"),
+}
+# Those of what is refused before a rule of rooms is asked.
+_ERRNOS: dict[str, int] = {
+    "not_found": Errno.UNKNOWN_ROOM,
+    "invalid_params": Errno.INVALID_PARAMETERS,
+    "unauthorized": Errno.UNAUTHORIZED,
+    "too_large": 113,
+    "corrupt_record": 201,
+    "unavailable": 201,
+}
+_UNDEFINED = 999
+
+
+def is_of_rooms(path: str) -> bool:
+    """Tell whether a path is one of ``/rooms``, whose errors always have a body, and a number in it."""
+    return path == ROOMS or path.startswith(f"{ROOMS}/")
+
+
+def problem(refusal: Refusal, path: str, *, is_empty: bool = False) -> Response:
+    """Return the answer to a request that was refused; ``is_empty``: without a body, where the path allows that."""
     # The rules have more words for what is wrong with an input than the contract has codes.
     code = refusal.code if refusal.code in KINDS else "invalid_params"
-    kind = KINDS[code]
-    if is_empty:
+    kind, number = KINDS[code], {}
+    if is_of_rooms(path):
+        errno = refusal.errno if isinstance(refusal, RoomRefusal) else _ERRNOS.get(code, _UNDEFINED)
+        kind, number = ROOM_KINDS.get(errno, kind), {"errno": errno}
+    elif is_empty:
         return Response(status_code=kind.status, headers=headers_of(kind.status))
-    return JSONResponse(
-        body_of(code, refusal.message, kind), kind.status, headers=headers_of(kind.status), media_type=PROBLEM
-    )
+    body = body_of(code, refusal.message, kind) | number
+    return JSONResponse(body, kind.status, headers=headers_of(kind.status), media_type=PROBLEM)
 
 
 def headers_of(status: int) -> Mapping[str, str]:

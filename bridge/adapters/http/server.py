@@ -20,6 +20,7 @@ from bridge.adapters.http.gate import App, Gate
 from bridge.adapters.http.health import Health, health_routes
 from bridge.adapters.http.issuer import TokenIssuer
 from bridge.adapters.http.problems import problem
+from bridge.adapters.http.rooms import room_routes
 from bridge.adapters.http.rpc import rpc_routes
 from bridge.adapters.http.schemas import Bodies
 from bridge.adapters.http.security import security_routes
@@ -31,7 +32,6 @@ from bridge.settings import Settings
 
 log = structlog.get_logger("bridge.http")
 
-ROOMS = "/rooms"
 IDLE_SECONDS = 30  # of a connection between two requests
 STOP_SECONDS = 2
 BACKLOG = 1024
@@ -72,6 +72,7 @@ def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Ga
     bodies = Bodies(rules, is_open=auth.mode == "none")
     app.include_router(endpoint_routes(calls, bodies), prefix=http.base_path)
     app.include_router(rpc_routes(calls, bodies))
+    app.include_router(room_routes(calls, rules, settings.rooms.api_key))
     app.include_router(health_routes(health))
     if auth.token_endpoint:
         routes = security_routes(TokenIssuer(auth, settings.default_organization))
@@ -80,7 +81,7 @@ def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Ga
             app.include_router(routes, prefix=prefix)
 
     def answer(request: Request, refusal: Refusal) -> Response:
-        return problem(refusal, is_empty=http.empty_error_bodies and not request.url.path.startswith(ROOMS))
+        return problem(refusal, request.url.path, is_empty=http.empty_error_bodies)
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
@@ -100,7 +101,7 @@ def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Ga
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(Exception, failed)
-    return Gate(app, http, ROOMS, prepare=app.openapi)
+    return Gate(app, http, prepare=app.openapi)
 
 
 def _methods(app: FastAPI, path: str) -> set[str]:

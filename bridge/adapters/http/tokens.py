@@ -61,6 +61,11 @@ class Tokens:
         self._auth = auth
         self._keys = keys_of(auth) if auth.mode == "jwt" else None
 
+    @property
+    def are_checked(self) -> bool:
+        """Whether a call without a token is nobody's; else it is a service's."""
+        return self._keys is not None
+
     async def claims(self, authorization: str | None) -> Claims:
         """Return who calls.
 

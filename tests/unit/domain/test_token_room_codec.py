@@ -33,11 +33,10 @@ def test_actions_become_commands() -> None:
     assert read(STATUS) == ReportMedia("R", ANN, Counters((1, 0, 0), "waiting"))
 
 
-@pytest.mark.parametrize("size", [2, "2", "+2", 2.0])
-def test_numbers_may_be_texts(size: object) -> None:
+@pytest.mark.parametrize("size", [2, "2", 2.0])
+def test_numbers_of_actions_may_be_texts(size: object) -> None:
     assert read({**JOIN, "clientMaxSize": size}) == read(JOIN)
     assert read({**STATUS, "connections": size}) == ReportMedia("R", ANN, Counters((2, 0, 0), "waiting"))
-    assert read_creation({"maxSize": size}, "R", "ann").maximum == 2
 
 
 def test_sessions_is_another_spelling_of_connections() -> None:
@@ -59,7 +58,7 @@ def test_sessions_is_another_spelling_of_connections() -> None:
         *(({**JOIN, "displayName": name}, Errno.INVALID_PARAMETERS) for name in ("", 5, "x" * 257, ["A"])),
         *(
             ({**JOIN, "clientMaxSize": size}, Errno.INVALID_PARAMETERS)
-            for size in ("many", "", "1.5", 1.5, True, 0, -1, 10**9, "9" * 30, [])
+            for size in ("many", "", "1.5", "0", "-1", 1.5, True, 0, -1, 10**9, "9" * 30, [])
         ),
         *(({**JOIN, "userEndpointId": name}, Errno.INVALID_PARAMETERS) for name in ("", "a/b", 5, "x" * 129)),
         *(
@@ -110,7 +109,7 @@ def test_a_creation() -> None:
         ({}, Errno.MISSING_PARAMETERS),
         ({"roomName": "Tea"}, Errno.MISSING_PARAMETERS),
         ({"maxSize": 0}, Errno.INVALID_PARAMETERS),
-        ({"maxSize": "two"}, Errno.INVALID_PARAMETERS),
+        ({"maxSize": "2"}, Errno.INVALID_PARAMETERS),
         ({"maxSize": 2, "roomName": 5}, Errno.INVALID_PARAMETERS),
         ({"maxSize": 2, "roomName": "x" * 257}, Errno.INVALID_PARAMETERS),
     ],

@@ -25,6 +25,8 @@ async def test_the_document_of_the_api_holds_each_call_with_its_errors() -> None
         ("get", f"{BASE}/{{endpoint}}"),
         *(("post", f"{BASE}/{name}") for name in ("register", "keepalive", "unregister", "sendEvent")),
         *(("post", f"/rpc/{name}") for name in METHODS.keys() - UNDESCRIBED),
+        ("post", "/rooms"),
+        *((method, "/rooms/{token}") for method in ("get", "post", "delete")),
         ("post", "/security/oauth/token"),
         ("post", "/rtc-api/security/oauth/token"),
         ("get", "/healthz"),
@@ -62,7 +64,8 @@ async def test_tokens_are_asked_for_where_they_are_checked() -> None:
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
     assert found["security"] == [{"bearer": []}]
     free = {path for path, calls in found["paths"].items() for call in calls.values() if call.get("security") == []}
-    assert free == {"/healthz", "/readyz", "/metrics", "/security/oauth/token", "/rtc-api/security/oauth/token"}
+    tokens = {"/security/oauth/token", "/rtc-api/security/oauth/token"}
+    assert free == {"/healthz", "/readyz", "/metrics", "/rooms/{token}", *tokens}
     assert "security" not in await document()
 
 

@@ -21,7 +21,7 @@ LIMIT = 1000
 
 
 async def through_gate(app: Any, method: str = "GET", path: str = "/", content: Any = None, **http: Any) -> Any:
-    gate = Gate(app, Settings.model_validate({"http": http}).http, "/rooms")
+    gate = Gate(app, Settings.model_validate({"http": http}).http)
     transport = httpx.ASGITransport(gate, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://bridge") as client:
         return await client.request(method, path, content=content)
@@ -72,9 +72,7 @@ async def test_what_takes_too_long_is_given_up() -> None:
 
 
 async def test_one_request_more_than_may_be_in_hand_is_sent_away() -> None:
-    gate = Gate(
-        never, Settings.model_validate({"http": {"maximum_concurrent": 2, "timeout_seconds": 1}}).http, "/rooms"
-    )
+    gate = Gate(never, Settings.model_validate({"http": {"maximum_concurrent": 2, "timeout_seconds": 1}}).http)
     transport = httpx.ASGITransport(gate, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://bridge") as client:
         answers = await asyncio.gather(*(client.get("/") for _ in range(3)))
@@ -104,7 +102,7 @@ async def test_a_bug_in_the_middle_of_an_answer_is_logged_and_nothing_is_added(m
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     with structlog.testing.capture_logs() as logs:
         monkeypatch.setattr(gate_module, "log", structlog.get_logger("bridge.http"))
-        await Gate(breaks_halfway, Settings().http, "/rooms")(scope, receive, send)
+        await Gate(breaks_halfway, Settings().http)(scope, receive, send)
     assert sent == ["http.response.start"]
     assert logs[0]["event"] == "A request failed. This is a bug."
 
@@ -135,7 +133,7 @@ async def test_what_is_not_http_is_turned_away() -> None:
     async def receive() -> MutableMapping[str, Any]:
         raise AssertionError("nothing is read")
 
-    await Gate(broken, Settings().http, "/rooms")({"type": "websocket"}, receive, send)
+    await Gate(broken, Settings().http)({"type": "websocket"}, receive, send)
     assert told == []
 
 
