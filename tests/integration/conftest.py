@@ -7,11 +7,12 @@ from itertools import count
 import pytest
 
 from tests.integration.stack import Stack, stack
+from tests.servers import free_port
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with stack(tmp_path_factory.mktemp("shared")) as found:
+    with stack(tmp_path_factory.mktemp("shared"), HTTP__PORT=str(free_port())) as found:
         yield found
 
 

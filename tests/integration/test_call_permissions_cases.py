@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.conftest import Pace
 from tests.integration.stack import Client, Stack
@@ -86,8 +87,20 @@ def test_every_case_is_tested() -> None:
     assert set(CASES) == TESTED
 
 
+def anomalies(shared: Stack) -> float:
+    """How many notifications named one participant and all at once, as ``/metrics`` has it."""
+    families = text_string_to_metric_families(shared.web().get("/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
+    return sum(
+        sample.value
+        for sample in samples
+        if sample.name == "endpoint_bridge_anomalies_total" and sample.labels["anomaly"] == "mute_all_with_user"
+    )
+
+
 @pytest.mark.parametrize("name", NOTIFICATIONS)
-def test_what_a_notification_means(name: str, call: Call) -> None:
+def test_what_a_notification_means(name: str, call: Call, shared: Stack) -> None:
+    counted = anomalies(shared)
     notification, expect = CASES[name]["inputs"][0]["notification"], CASES[name]["expect"]
     before = {who: call.of(who) for who in call.ids}
     call.report("ME", handRaised=True, mediaSettings={"isAudioEnabled": True, "isVideoEnabled": True})
@@ -103,6 +116,7 @@ def test_what_a_notification_means(name: str, call: Call) -> None:
     if any(event["type"] == "MediaAttentionRequestedEvent" for event in heard.get("ME", ())):
         meaning.add("attention_me")
     assert meaning == set(expect["normalised"])
+    assert anomalies(shared) - counted == ("anomaly" in expect)
     if "call_scope" in expect:
         assert after["ME"]["call"] == expect["call_scope"]
         assert heard.keys() == call.ids.keys()
