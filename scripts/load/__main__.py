@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 
 from scripts.load import broker, counts, fanout, keepalive, latency, masks, million, peers, profile, relay, rooms, sweep
-from scripts.load.report import Report, text
-from scripts.load.stand import ROOT, StandError, end_on_signals, find_program
+from scripts.load.picture import draw
+from scripts.load.report import Report, text, write
+from scripts.load.stand import ROOT, SOURCES, StandError, end_on_signals, find_program
 from scripts.load.work import Plan, Result
 
 WORKS: dict[str, tuple[str, Callable[[Plan], Result]]] = {
@@ -32,6 +33,8 @@ WORKS: dict[str, tuple[str, Callable[[Plan], Result]]] = {
 }
 FULL, QUICK = (5, 3.0), (2, 1.0)  # rounds, seconds of each sample
 USERS = 10_000
+DOCS = ROOT / "docs"
+FULL_ONLY = ("broker", "counts", "profile")  # unless they are asked for
 
 
 def _say(line: str) -> None:
@@ -45,12 +48,20 @@ def _arguments() -> argparse.Namespace:
         epilog="works:\n" + "\n".join(f"  {name:<10} {summary}" for name, (summary, _) in WORKS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("works", nargs="*", metavar="work", help="which, in this order; default: all")
+    parser.add_argument(
+        "works",
+        nargs="*",
+        metavar="work",
+        help=f"which, in this order; default: all, {', '.join(FULL_ONLY)} in the full form alone",
+    )
     parser.add_argument("--full", action="store_true", help="the form for the record: 5 rounds of 3 s, full sizes")
     parser.add_argument("--rounds", type=int, help="rounds of each comparison (2; 5 in the full form)")
     parser.add_argument("--seconds", type=float, help="measured seconds of each variant in a round (1; 3)")
     parser.add_argument("--redis", choices=["redis", "valkey"], help="default: the system's Redis, else Valkey")
     parser.add_argument("--json", action="store_true", help="only JSON on standard output")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="measure nothing: make docs/benchmarks.md of what --json printed"
+    )
     given = parser.parse_args()
     unknown = [name for name in given.works if name not in WORKS]
     if unknown:
@@ -84,19 +95,29 @@ def _git_hash() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def _write(report: Report) -> None:
+    (DOCS / "benchmarks.md").write_text(write((SOURCES / "benchmarks.md").read_text(), report))
+    drawn = draw(report)
+    if drawn is not None:
+        (DOCS / "benchmarks.svg").write_text(drawn)
+
+
 def main() -> int:
-    """Measure and print.
+    """Measure and print, or write down what was measured.
 
     Returns:
         The exit code: 0, or 1 where something of a stand failed; the other works are measured all the same.
     """
     given = _arguments()
+    if given.write is not None:
+        _write(msgspec.json.decode(given.write.read_bytes(), type=Report))
+        return 0
     end_on_signals()
     plan = _plan(given)
     load_average = os.getloadavg()[0]
     results: list[Result] = []
     failed: dict[str, str] = {}
-    for name in given.works or WORKS:
+    for name in given.works or [name for name in WORKS if given.full or name not in FULL_ONLY]:
         began = time.monotonic()
         try:
             results.append(WORKS[name][1](plan))

@@ -1,10 +1,11 @@
-"""A whole run of the bench as text: all tables, then the table of targets. Pure."""
+"""A whole run of the bench as text: all tables, then the table of targets; or as blocks of a document. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from scripts.load.work import Result, markdown, targets
+from scripts.load.work import Result, Verdict, markdown, targets
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -61,10 +62,32 @@ def text(report: Report) -> str:
     for result in report.results:
         parts += [f"## {result.work}", result.method, tables(result)]
     parts += [f"## {work}\n\nfailed: {reason}" for work, reason in report.failed.items()]
-    verdicts = [verdict for result in report.results for verdict in result.verdicts]
-    if verdicts:
-        parts += ["## targets", targets(verdicts)]
+    if verdicts(report):
+        parts += ["## targets", targets(verdicts(report))]
     lost = sum(result.lost for result in report.results)
     disordered = sum(result.disordered for result in report.results)
     parts.append(f"Lost in all samples: {lost}. Out of order: {disordered}.")
     return "\n\n".join(parts)
+
+
+_BLOCK = re.compile(r"(<!-- bench: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def write(document: str, report: Report) -> str:
+    """Return a document of Markdown, and fill its blocks between ``<!-- bench: NAME -->`` and ``<!-- end -->``.
+
+    A block is named after a work, or ``circumstances`` or ``targets``; one of a work that was not measured says so.
+    """
+    blocks = {"circumstances": circumstances(report) + ".", "targets": targets(verdicts(report))}
+    blocks |= {result.work: f"{result.method}\n\n{tables(result)}" for result in report.results}
+    blocks |= {work: f"Not measured: {reason.splitlines()[0]}" for work, reason in report.failed.items()}
+
+    def filled(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{blocks.get(match[2], 'Not measured in this run.')}\n\n{match[3]}"
+
+    return _BLOCK.sub(filled, document)
+
+
+def verdicts(report: Report) -> list[Verdict]:
+    """All lines of the table of targets."""
+    return [verdict for result in report.results for verdict in result.verdicts]

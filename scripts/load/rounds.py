@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scripts.load.figures import Round, Sample, command_stats, sample_of
-from scripts.load.stand import Bridge, Stand, run_loadgen
+from scripts.load.stand import Bridge, Stand, StandError, run_loadgen
 from scripts.load.work import Plan
 
 WINDOW = 512  # messages on their way at once, end to end
@@ -98,6 +98,9 @@ def run_rounds(
         variants: in order.
         rates: of the open loop, variant -> messages/s; None: closed loop.
         **options: the load generator's, for all variants.
+
+    Raises:
+        StandError: a part of a stand failed, or nothing came back in a sample: its machine is too busy.
     """
     rounds: list[Round] = []
     for number in range(1, plan.rounds + 1):
@@ -107,6 +110,8 @@ def run_rounds(
                 {"rate": f"{rates[variant.name]:.0f}", "window": PACED_WINDOW} if rates else {}
             )
             line, commits = run_sample(plan, variant, **{**options, **paced})
+            if not line["rate"]:
+                raise StandError(f"{title}: nothing came back from {variant.name} in {plan.seconds:g} s")
             samples[variant.name] = sample_of(line, commits)
             plan.say(
                 f"{title}, round {number} of {plan.rounds}: {variant.name}: {line['rate']:,.0f}/s, "

@@ -1,4 +1,5 @@
 import json
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -8,9 +9,11 @@ from bridge.domain.room_codec import decode_room
 from scripts.load import __main__ as command
 from scripts.load import counts, house, peers, profile, rooms
 from scripts.load.figures import Round, Sample, command_stats, disordered, latencies, lost, rates, ratio, sample_of
+from scripts.load.picture import draw
 from scripts.load.relay import route
-from scripts.load.report import Report, text
+from scripts.load.report import Report, text, write
 from scripts.load.rounds import COALESCING, DOCUMENT_BYTES, PLAIN, document
+from scripts.load.stand import SOURCES
 from scripts.load.work import Column, Result, Table, Verdict, markdown, targets
 
 
@@ -114,6 +117,43 @@ def test_report_has_every_table_every_verdict_and_what_failed():
         assert part in whole
     assert whole.endswith("Lost in all samples: 3. Out of order: 4.")
     assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+
+
+def peers_report() -> Report:
+    columns = [Column("variant"), Column("events/s"), Column("p99 ms", 2)]
+    table = Table("", columns, [["bridge", 4000, 1.5], ["mqtt.js & ioredis", 1000, 6]])
+    return Report(
+        "2026-11-28", "a machine", 0.5, "abc", True, 5, 3, [Result("peers", "how", [table] * 3)], {"http": "x\ny"}
+    )
+
+
+def test_document_is_filled_between_its_marks_and_nowhere_else():
+    document = "before\n" + "".join(
+        f"<!-- bench: {name} -->\nold\n<!-- end -->\nbetween\n" for name in ("circumstances", "peers", "http", "rooms")
+    )
+    written = write(document, peers_report())
+    assert "old" not in written
+    assert written.count("between") == 4
+    for part in ("a machine", "| bridge ", "Not measured: x\n", "Not measured in this run."):
+        assert part in written
+    assert write(written, peers_report()) == written
+
+
+def test_picture_has_a_bar_for_each_and_the_longest_is_the_largest():
+    drawn = draw(peers_report())
+    assert drawn is not None
+    root = ElementTree.fromstring(drawn)
+    bars = [float(bar.attrib["width"]) for bar in root.iter("{http://www.w3.org/2000/svg}rect")]
+    assert len(bars) == 6
+    assert bars[0] == 4 * bars[1]
+    assert bars[5] == 4 * bars[4]
+    assert draw(msgspec.structs.replace(peers_report(), results=[])) is None
+
+
+def test_every_work_has_its_place_on_the_page():
+    page = (SOURCES / "benchmarks.md").read_text()
+    for name in (*command.WORKS, "circumstances", "targets"):
+        assert page.count(f"<!-- bench: {name} -->\n<!-- end -->") == 1
 
 
 @pytest.mark.parametrize("number", [0, 7, 1234])
