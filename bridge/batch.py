@@ -9,8 +9,9 @@ import msgspec
 import structlog
 
 from bridge.domain.commands import Command, Expire
-from bridge.domain.decide import UNJOURNALED, decide, first_keys, first_owners, first_pages
+from bridge.domain.decide import UNJOURNALED, decide, want_first
 from bridge.domain.decisions import Decision, Later
+from bridge.domain.inputs import Input
 from bridge.domain.intake import Reply, answer, error_answer
 from bridge.domain.routing import Router
 from bridge.domain.state import CommitFirst, CorruptRecord, Elsewhere, NotLoaded, State
@@ -41,7 +42,7 @@ class Item(msgspec.Struct, eq=False, gc=False):
         commands: those not decided yet, in order.
         reply: where the answer goes: to a topic, or to somebody within this process.
         held: the QoS 1 input to acknowledge.
-        source: topic and payload size in bytes, for the report of a rejection.
+        inbound: what came by MQTT, for the report of a rejection; None: it did not.
         is_part: more commands of the same input come in a later commit.
     """
 
@@ -49,7 +50,7 @@ class Item(msgspec.Struct, eq=False, gc=False):
     commands: Sequence[Command]
     reply: Reply | Waiter | None = None
     held: Held | None = None
-    source: tuple[str, int] = ("", 0)
+    inbound: Input | None = None
     is_part: bool = False
 
 
@@ -84,9 +85,10 @@ class Part:
         self.anomalies: list[str] = []
         self.moved: list[Item] = []
         self.unfinished: list[str] = []
-        self._durable: set[int] = set()
+        self._durable: set[int] = set()  # of the items of which something changed, or could have
+        self._has_passing = False  # some command changed nothing, and could not have
         self._bytes = 0
-        self._told: list[tuple[int, list[Output]]] = []
+        self._told: list[tuple[Item, list[Output]]] = []
         self._is_cut = False
         self._keys: dict[str, None] = {}
         self._pages: dict[Page, None] = {}
@@ -97,10 +99,7 @@ class Part:
         """Append an item, and want what its commands certainly need."""
         for command in item.commands:
             self.work.append((item, command))
-            for key in first_keys(command):
-                self._keys[key] = None
-            self._owners.update(first_owners(command))
-            self._pages.update(dict.fromkeys(first_pages(command)))
+            want_first(command, self._keys, self._owners, self._pages)
 
     @property
     def is_decided(self) -> bool:
@@ -136,7 +135,8 @@ class Part:
         is_blocked = False
         for index in range(self.decided, len(self.work)):
             item, command = self.work[index]
-            waiter = None if item.reply is None or isinstance(item.reply, Reply) else item.reply
+            reply = item.reply
+            waiter = None if reply is None or isinstance(reply, Reply) else reply
             if waiter is not None and not waiter.is_open:
                 # It was told that nothing may have been done, and hears of it no more.
                 if not is_blocked:
@@ -162,7 +162,7 @@ class Part:
                 return
             except Elsewhere as elsewhere:
                 if not is_blocked:
-                    self.moved.append(Item(elsewhere.organization, (command,), item.reply, item.held, item.source))
+                    self.moved.append(Item(elsewhere.organization, (command,), item.reply, item.held, item.inbound))
                     self.decided = index + 1
                 state.drop()
                 continue
@@ -188,18 +188,23 @@ class Part:
                 state.drop()
                 outputs += self._refuse(item, command, refusal, state)
             if state.keep() or (item.held is not None and type(command) not in UNJOURNALED):
-                self._durable.add(index)
-            size_bytes = sum([len(output.payload) for output in outputs])
-            if size_bytes > self._unchecked_bytes:
-                outputs = self._sendable(outputs)
+                self._durable.add(id(item))
+            else:
+                self._has_passing = True
+            if outputs:
+                size_bytes = 0
+                for output in outputs:
+                    size_bytes += len(output.payload)
+                if size_bytes > self._unchecked_bytes:
+                    outputs = self._sendable(outputs)
+                self._bytes += size_bytes
             if isinstance(given, Later):
-                self.asked.append(Asked(given, len(self.outputs), len(outputs), item.reply, item.held))
+                self.asked.append(Asked(given, len(self.outputs), len(outputs), reply, item.held))
             elif waiter is not None:
                 self.answers.append((waiter, given if refusal is None else refusal))
             if outputs:
-                self._told.append((index, outputs))
+                self._told.append((item, outputs))
                 self.outputs += outputs
-                self._bytes += size_bytes
             if state.unfinished or len(self.outputs) > MAXIMUM_OUTPUTS or self._bytes > MAXIMUM_BYTES:
                 self.cut()
                 return
@@ -267,17 +272,20 @@ class Part:
         Those are of the complete inputs that could have changed something, also where they did not: decided again after
         a crash, behind later ones that are not, they would. One that moved elsewhere is not settled here.
         """
-        left = {id(item.held) for item, _ in self.work[self.decided :] if item.held is not None}
-        moved = {id(item.held) for item in self.moved if item.held is not None}
-        durable = {id(self.work[index][0]) for index in self._durable}
+        left = {id(item.held) for item, _ in self.work[self.decided :]}
+        moved = {id(item.held) for item in self.moved}
+        durable = self._durable
         settled: dict[int, Held] = {}
         identities: list[tuple[int, int]] = []
         for item, _ in self.work[: self.decided]:
             held = item.held
-            if held is None or id(held) in settled or id(held) in moved:
+            if held is None:
                 continue
-            settled[id(held)] = held
-            if id(item) in durable and id(held) not in left and not item.is_part:
+            identity = id(held)
+            if identity in settled or identity in moved:
+                continue
+            settled[identity] = held
+            if identity not in left and not item.is_part and id(item) in durable:
                 identities.append((held.packet_id, held.digest))
         return list(settled.values()), identities
 
@@ -286,15 +294,14 @@ class Part:
 
         A copy of such an input joins the journal entry and is not decided again, so all that it told must be there.
         """
-        if len(self._durable) == self.decided:
+        if not self._has_passing:
             return self.outputs
-        durable = {id(self.work[index][0]) for index in self._durable}
-        return [output for index, outputs in self._told if id(self.work[index][0]) in durable for output in outputs]
+        return [output for item, outputs in self._told if id(item) in self._durable for output in outputs]
 
     def hold_rest(self, settled: Sequence[Held]) -> None:
         """Once committed: let those of ``settled`` that have commands left over wait for these too."""
         left = {id(item.held) for item, _ in self.work[self.decided :]}
-        for held in settled:
+        for held in settled if left else ():
             if id(held) in left:
                 held.waiting += 1
 
@@ -311,7 +318,7 @@ def items_of(work: Sequence[tuple[Item, Command]]) -> list[Item]:
         items[id(item)] = item
         commands.setdefault(id(item), []).append(command)
     return [
-        Item(item.organization, commands[key], item.reply, item.held, item.source, item.is_part)
+        Item(item.organization, commands[key], item.reply, item.held, item.inbound, item.is_part)
         for key, item in items.items()
     ]
 

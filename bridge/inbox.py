@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-import mqtt5
-
 from bridge.domain.commands import Command
 from bridge.domain.inputs import Input
 from bridge.domain.values import Receipt
@@ -61,7 +59,7 @@ class Order(NamedTuple):
     waiter: Waiter
 
 
-Arrival = tuple[mqtt5.PublishPacket, Receipt | None]
+Arrival = tuple[Input, Receipt | None]
 Mark = Connected | Confirmed | Sweep | Walk
 
 
@@ -113,18 +111,18 @@ class Inbox:
             append(arrival)
         self._waiting.set()
 
-    def _may_wait(self, packet: mqtt5.PublishPacket) -> bool:
-        is_keepalive = _is_keepalive(packet)
-        if is_keepalive and packet.topic in self._empty_topics:
+    def _may_wait(self, inbound: Input) -> bool:
+        is_keepalive = _is_keepalive(inbound)
+        if is_keepalive and inbound.topic in self._empty_topics:
             self._counts["coalesced"] += 1
             return False
-        size_bytes = len(packet.payload)
+        size_bytes = len(inbound.payload)
         if self._qos0 >= MAXIMUM_QOS0 or self._qos0_bytes + size_bytes > MAXIMUM_QOS0_BYTES:
             self._counts["dropped_qos0"] += 1
             self._has_dropped = True
             return False
         if is_keepalive:
-            self._empty_topics.add(packet.topic)
+            self._empty_topics.add(inbound.topic)
         self._qos0 += 1
         self._qos0_bytes += size_bytes
         return True
@@ -200,20 +198,6 @@ class Inbox:
         return taken
 
 
-def _is_keepalive(packet: mqtt5.PublishPacket) -> bool:
+def _is_keepalive(inbound: Input) -> bool:
     """Tell whether one of several equal messages is enough; an empty request is not, each is to be answered."""
-    return not packet.payload and packet.response_topic is None
-
-
-def input_of(packet: mqtt5.PublishPacket, topic: str, payload: bytes) -> Input:
-    """Return what decode needs of a packet, whose topic and payload were read from it once already."""
-    properties = dict(packet.user_properties)
-    return Input(
-        topic,
-        payload,
-        packet.retain,
-        properties.get("connection", ""),
-        properties.get("endpointId", ""),
-        packet.response_topic,
-        packet.correlation_data,
-    )
+    return not inbound.payload and inbound.response_topic is None

@@ -21,6 +21,7 @@ from bridge.desk import Desk
 from bridge.domain.changes import commit_of
 from bridge.domain.clock import iso_ms
 from bridge.domain.commands import Command, Expire, Reject, Unfile
+from bridge.domain.inputs import Input
 from bridge.domain.intake import ECHO, Intake
 from bridge.domain.journal import JournalEntry, copies, encode_entry
 from bridge.domain.records import is_record_key
@@ -30,7 +31,7 @@ from bridge.domain.rules import Rules
 from bridge.domain.state import State
 from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corrupt, Moment, Output, Receipt, Want
 from bridge.errors import Refusal, RegistryUnavailable, trail
-from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Order, Sweep, Walk, input_of
+from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Order, Sweep, Walk
 from bridge.meters import Meters
 from bridge.outcomes import Outcomes
 from bridge.ports import Broker, Registry
@@ -290,16 +291,14 @@ class Line:
     def _item(self, arrival: Arrival | Order) -> Item | None:
         if isinstance(arrival, Order):
             return Item(arrival.organization, (arrival.command,), arrival.waiter)
-        packet, receipt = arrival
-        topic, payload = packet.topic, packet.payload
+        inbound, receipt = arrival
         held = None
         if receipt is not None:
-            held = self._hold(receipt, topic, payload, packet.duplicate)
+            held = self._hold(receipt, inbound)
             if held is None:
                 return None
-        source = (topic, len(payload))
         try:
-            decoded = self._intake.decode(input_of(packet, topic, payload))
+            decoded = self._intake.decode(inbound)
         except Refusal as error:
             refusal = error
         except Exception as error:
@@ -308,8 +307,8 @@ class Line:
         else:
             if decoded.commands is ECHO:
                 self._hear_echo()
-            return Item(decoded.organization, decoded.commands, decoded.reply, held, source)
-        return Item(self._default_organization, (Reject(refusal.code, refusal.message),), held=held, source=source)
+            return Item(decoded.organization, decoded.commands, decoded.reply, held, inbound)
+        return Item(self._default_organization, (Reject(refusal.code, refusal.message),), None, held, inbound)
 
     def _hear_echo(self) -> None:
         if not self._counts["echoes"]:
@@ -319,8 +318,9 @@ class Line:
             )
         self._counts["echoes"] += 1
 
-    def _hold(self, receipt: Receipt, topic: str, payload: bytes, is_duplicate: bool) -> Held | None:
-        return self._settlement.hold(receipt, zlib.crc32(payload, zlib.crc32(topic.encode())), is_duplicate)
+    def _hold(self, receipt: Receipt, inbound: Input) -> Held | None:
+        digest = zlib.crc32(inbound.payload, zlib.crc32(inbound.topic.encode()))
+        return self._settlement.hold(receipt, digest, inbound.is_copy)
 
     # Load and decide.
 
@@ -452,7 +452,7 @@ class Line:
             again: Command = Reject("corrupt_record", reason)
             if isinstance(command, Expire):
                 again = Unfile(command.key)
-            return [Item(item.organization, (again,), item.reply, item.held, item.source, item.is_part)]
+            return [Item(item.organization, (again,), item.reply, item.held, item.inbound, item.is_part)]
         half = len(work) // 2
         first, second = work[:half], work[half:]
         held = first[-1][0].held
@@ -476,7 +476,7 @@ class Line:
         for item, refusal in part.rejections:
             self._counts[f"rejected:{refusal.code}"] += 1
             if item.reply is None:
-                self._reporter.report(item.source, refusal, state.moment.now_ms)
+                self._reporter.report(item.inbound, refusal, state.moment.now_ms)
         for code in part.anomalies:
             self._counts[f"anomalies:{code}"] += 1
         for waiter, answer in part.answers:

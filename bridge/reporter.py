@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from bridge.domain.clock import iso_ms
+from bridge.domain.inputs import Input
 from bridge.domain.values import Output
 from bridge.errors import Refusal
 from bridge.ports import Broker
@@ -32,11 +33,11 @@ class Reporter:
         self._omitted = 0
         self._unsendable_second = 0
 
-    def report(self, source: tuple[str, int], refusal: Refusal, now_ms: int) -> None:
+    def report(self, inbound: Input | None, refusal: Refusal, now_ms: int) -> None:
         """Publish one rejection, unless this second has had its share; the next one then says how many were omitted.
 
         Args:
-            source: topic and payload size in bytes.
+            inbound: what came by MQTT; None: it did not.
             refusal: why it was not taken.
             now_ms: when, epoch milliseconds.
         """
@@ -47,7 +48,7 @@ class Reporter:
             self._omitted += 1
             return
         self._told += 1
-        topic, size_bytes = source
+        topic, size_bytes = ("", 0) if inbound is None else (inbound.topic, len(inbound.payload))
         report: dict[str, object] = {
             "topic": topic[:MAXIMUM_TOPIC],
             "reason": str(refusal),

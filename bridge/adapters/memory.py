@@ -250,11 +250,11 @@ class MemoryRegistry:
         )
 
     def _apply(self, commit: Commit, values: dict[str, Value], bridges: Bridges) -> str | None:
-        for key, _, text in commit.writes:
-            if text is None:
-                values.pop(key, None)
+        for write in commit.writes:
+            if write.text is None:
+                values.pop(write.key, None)
             else:
-                values[key] = text
+                values[write.key] = write.text
         for key, at_ms in commit.deadlines.items():
             _rank(values, "deadlines", key, at_ms)
         for index, changes in commit.members.items():
@@ -286,8 +286,8 @@ class MemoryRegistry:
 
 def _refusals(commit: Commit, values: Mapping[str, Value], floor: int) -> Iterator[Conflict | Corrupt]:
     """What forbids the commit, in the order in which it is checked."""
-    late = {key for key, expected, text in commit.writes if not expected and text and _version(text) <= floor}
-    for key, expected in [*((key, expected) for key, expected, _ in commit.writes), *commit.checks.items()]:
+    late = {write.key for write in commit.writes if not write.expected and write.text and _version(write.text) <= floor}
+    for key, expected in [*((write.key, write.expected) for write in commit.writes), *commit.checks.items()]:
         text = values.get(key)
         if text is None:
             if expected or key in late:

@@ -270,7 +270,7 @@ class RedisRegistry:
     def _arguments(self, commit: Commit) -> tuple[list[str], list[str | int | bytes]]:
         """KEYS (relative) and ARGV of commit.lua."""
         writes, checks, members, deadlines = commit.writes, commit.checks, commit.members, commit.deadlines
-        keys = ["bridges", "journal", "deadlines", *(write[0] for write in writes), *checks, *members]
+        keys = ["bridges", "journal", "deadlines", *[write.key for write in writes], *checks, *members]
         due: list[str | int] = []
         undue: list[str] = []
         for key, at_ms in deadlines.items():
@@ -281,9 +281,9 @@ class RedisRegistry:
         journal = [] if commit.journal is None else [commit.journal]
         arguments: list[str | int | bytes] = [commit.token, f"token:{self._bridge}", self._bridge, commit.floor]
         arguments += (len(journal), len(writes), len(checks), len(due) // 2, len(undue), len(members), self._epoch)
-        arguments += [f"{expected}:" if expected else "" for _, expected, _ in writes]
+        arguments += [f"{write.expected}:" if write.expected else "" for write in writes]
         arguments += [f"{expected}:" if expected else "" for expected in checks.values()]
-        arguments += [text or "" for _, _, text in writes]
+        arguments += [write.text or "" for write in writes]
         arguments += due
         arguments += undue
         for changes in members.values():

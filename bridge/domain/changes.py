@@ -24,32 +24,38 @@ _EMPTY: dict[type[Record], Record] = {type(record): record for record in EMPTY.v
 def commit_of(state: State, token: str) -> Commit:
     """Return what the batch changed in its organization; the journal is the line's to add."""
     commit = Commit(state.organization, token)
+    rules, resumed_ms = state.rules, state.moment.resumed_ms
     for key, entry in state.entries.items():
-        record = entry.record
-        if record is entry.loaded:
+        before, after = entry.loaded, entry.record
+        if after is before:
             commit.checks[key] = entry.loaded_version
+            continue
+        if after == _EMPTY[type(after)]:
+            _delete(commit, key, entry)
         else:
-            _write(commit, key, entry, state)
-        if record is not entry.loaded or key in state.touched:
-            _file(commit, key, entry, state)
+            commit.writes.append(Write(key, entry.loaded_version, encode_record(after, entry.version)))
+        if isinstance(before, Subject) and isinstance(after, Subject):
+            _index(commit, key, before, after, rules)
+            is_leased = bool(rules.lease_ms) and before.connections is not after.connections
+            if not is_leased and before.endpoints is after.endpoints and before.flips is after.flips:
+                continue  # nothing else of a subject is ever due
+        elif isinstance(before, Party) and isinstance(after, Party):
+            _seat(commit, key, before, after)
+        due = due_ms(key, after, rules, resumed_ms)
+        if due != due_ms(key, before, rules, resumed_ms):
+            commit.deadlines[key] = due
+    for key in state.touched & state.entries.keys():
+        commit.deadlines[key] = due_ms(key, state.entries[key].record, rules, resumed_ms)
     commit.deadlines.update(dict.fromkeys(state.unfiled))
     return commit
 
 
-def _write(commit: Commit, key: str, entry: Entry, state: State) -> None:
-    record = entry.record
-    if record == _EMPTY[type(record)]:
-        if entry.loaded_version:
-            commit.writes.append(Write(key, entry.loaded_version, None))
-        else:
-            commit.checks[key] = 0
-        commit.floor = max(commit.floor, entry.version)
+def _delete(commit: Commit, key: str, entry: Entry) -> None:
+    if entry.loaded_version:
+        commit.writes.append(Write(key, entry.loaded_version, None))
     else:
-        commit.writes.append(Write(key, entry.loaded_version, encode_record(record, entry.version)))
-    if isinstance(record, Subject) and isinstance(entry.loaded, Subject):
-        _index(commit, key, entry.loaded, record, state.rules)
-    elif isinstance(record, Party) and isinstance(entry.loaded, Party):
-        _seat(commit, key, entry.loaded, record)
+        commit.checks[key] = 0
+    commit.floor = max(commit.floor, entry.version)
 
 
 def _seat(commit: Commit, key: str, before: Party, after: Party) -> None:
@@ -78,21 +84,6 @@ def _index(commit: Commit, key: str, before: Subject, after: Subject, rules: Rul
         if was != now:
             kind, subject = parse_key(key)
             commit.members.setdefault(f"{index}:{kind}", {})[subject] = now
-
-
-def _file(commit: Commit, key: str, entry: Entry, state: State) -> None:
-    before, after = entry.loaded, entry.record
-    if key not in state.touched and (
-        isinstance(before, Subject)
-        and isinstance(after, Subject)
-        and before.endpoints is after.endpoints
-        and before.connections is after.connections
-    ):
-        return  # only what has a deadline can move it
-    resumed_ms = state.moment.resumed_ms
-    due = due_ms(key, after, state.rules, resumed_ms)
-    if key in state.touched or due != due_ms(key, before, state.rules, resumed_ms):
-        commit.deadlines[key] = due
 
 
 def due_ms(key: str, record: Record, rules: Rules, resumed_ms: int) -> int | None:

@@ -179,10 +179,6 @@ _RULES: dict[type[c.Command], Callable[[Any, State], Decision]] = {
 }
 
 
-def _nothing(_: Any) -> tuple[()]:
-    return ()
-
-
 def _subject_and_watchers(command: c.ReportPresence | c.ReportStatus) -> tuple[str, ...]:
     return (subject_key(command.kind, command.subject), WATCHERS_KEY)
 
@@ -344,22 +340,19 @@ def decide(command: c.Command, state: State) -> Decision:
     """Apply one command to the state.
 
     Raises:
-        Refusal: it cannot be taken; nothing of it stands once the overlay is dropped.
+        Refusal: it cannot be taken; nothing of it stands once the state drops it.
         NotLoaded, CommitFirst, Elsewhere: see `bridge.domain.state`.
     """
     return _RULES[type(command)](command, state)
 
 
-def first_keys(command: c.Command) -> tuple[str, ...]:
-    """Return the record keys that the first load wave brings for a command."""
-    return _KEYS.get(type(command), _nothing)(command)
-
-
-def first_owners(command: c.Command) -> tuple[str, ...]:
-    """Return the endpoint ids whose owners the first load wave brings for a command."""
-    return _OWNERS.get(type(command), _nothing)(command)
-
-
-def first_pages(command: c.Command) -> tuple[Page, ...]:
-    """Return the index pages that the first load wave brings for a command."""
-    return _PAGES.get(type(command), _nothing)(command)
+def want_first(command: c.Command, keys: dict[str, None], owners: set[str], pages: dict[Page, None]) -> None:
+    """Add what the first load wave brings for a command: record keys, endpoint ids, index pages."""
+    kind = type(command)
+    if kind in _KEYS:
+        for key in _KEYS[kind](command):
+            keys[key] = None
+    if kind in _OWNERS:
+        owners.update(_OWNERS[kind](command))
+    if kind in _PAGES:
+        pages.update(dict.fromkeys(_PAGES[kind](command)))

@@ -10,6 +10,7 @@ class Input(msgspec.Struct, gc=False):
         topic: full topic name.
         payload: its bytes.
         retained: a retained message replayed at a subscription.
+        is_copy: it may have been delivered before (DUP).
         connection: user property ``connection``, empty where there was none.
         endpoint: user property ``endpointId``, empty where there was none.
         response_topic: MQTT 5 Response Topic, None where there was none.
@@ -19,6 +20,7 @@ class Input(msgspec.Struct, gc=False):
     topic: str
     payload: bytes
     retained: bool = False
+    is_copy: bool = False
     connection: str = ""
     endpoint: str = ""
     response_topic: str | None = None

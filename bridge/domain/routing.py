@@ -166,6 +166,21 @@ AUDIENCE: dict[str, _Word] = {
 
 
 _ENDS = frozenset(("UserEndpointUnregisteredEvent", "UserEndpointExpiredEvent"))
+_encode = msgspec.json.Encoder().encode
+
+
+def _finish(event: str, route: Route, reminder_event: str) -> Callable[[bytes], bytes] | None:
+    """Return what is still to be done to an encoded event: its configured name, its masks; None: nothing."""
+    name = reminder_event if event == REMINDER else event
+    masks = route.masks if route.deliver_masked else None
+    if name == event and masks is None:
+        return None
+
+    def finish(payload: bytes) -> bytes:
+        payload = payload.replace(event.encode(), name.encode(), 1)
+        return payload if masks is None else masked_event(masks, payload)
+
+    return finish
 
 
 class Router:
@@ -180,16 +195,17 @@ class Router:
     def __init__(self, table: Mapping[str, Route], topics: EndpointTopics, reminder_event: str) -> None:
         # A route's words become the functions that resolve them once, not per event.
         self._routes = {
-            event: (tuple(AUDIENCE[word] for word in route.audience), route.qos, route.expiry_seconds, route.retain)
+            event: (
+                tuple(AUDIENCE[word] for word in route.audience),
+                _finish(event, route, reminder_event),
+                route.qos,
+                route.retain,
+                route.expiry_seconds,
+            )
             for event, route in table.items()
-        }
-        self._masks = {
-            event: route.masks for event, route in table.items() if route.deliver_masked and route.masks is not None
         }
         self._ends = _ENDS if any(route.retain for route in table.values()) else frozenset()
         self._topics = topics
-        self._reminder_event = reminder_event
-        self._encoder = msgspec.json.Encoder()
 
     def route(self, emission: Emission, state: State, outputs: list[Output]) -> None:
         """Append one output per endpoint that the emission concerns.
@@ -202,32 +218,22 @@ class Router:
             event_type, event_id = str(event["type"]), str(event["id"])
         else:
             event_type, event_id = type(event).__name__, event.id
-        words, qos, expiry_seconds, retain = self._routes[event_type]
+        words, finish, qos, retain, expiry_seconds = self._routes[event_type]
         subject = EMPTY_SUBJECT if emission.subject is None else state.subject(*emission.subject)
         targets: _Targets = {}
         for word in words:
             word(emission, subject, state, targets)
         if targets:
-            payload = self._encoder.encode(event)
-            if event_type == REMINDER and event_type != self._reminder_event:
-                payload = payload.replace(event_type.encode(), self._reminder_event.encode(), 1)
-            if event_type in self._masks:
-                payload = masked_event(self._masks[event_type], payload)
-            topic = self._topics.topic
+            payload = _encode(event)
+            if finish is not None:
+                payload = finish(payload)
+            organization, topic, needs_user = state.organization, self._topics.topic, self._topics.names_user
             for endpoint, user in targets.items():
-                if not user and self._topics.names_user:
+                if needs_user and not user:
                     continue  # nobody holds this endpoint, so nobody's topic is its topic
-                outputs.append(
-                    Output(
-                        topic(state.organization, user, endpoint),
-                        payload,
-                        qos,
-                        event_id,
-                        retain=retain,
-                        expiry_seconds=expiry_seconds,
-                    )
-                )
-        if event_type in self._ends and emission.endpoint is not None:
+                address = topic(organization, user, endpoint)
+                outputs.append(Output(address, payload, qos, event_id, None, False, retain, expiry_seconds))
+        if emission.endpoint is not None and event_type in self._ends:
             # What the broker keeps on this topic must not reach whoever holds the id next.
             endpoint, user = emission.endpoint
             if user or not self._topics.names_user:

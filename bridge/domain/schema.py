@@ -24,7 +24,7 @@ what it does not know. A new field whose default suits all older records needs n
 SCHEMA = 1 + len(UPGRADES)
 """The schema that is written."""
 
-_FIELD = b":%d:" % SCHEMA
+_SCHEMA = b"%d" % SCHEMA
 
 _encode = msgspec.json.Encoder().encode
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
@@ -35,7 +35,7 @@ _decode_fields = msgspec.json.Decoder(Fields).decode
 
 def encode_record(record: Record, version: int) -> bytes:
     """Return a record's stored text."""
-    return str(version).encode() + _FIELD + _encode(record)
+    return b"%d:%b:%b" % (version, _SCHEMA, _encode(record))
 
 
 def decode_record(noun: str, stored: bytes) -> tuple[Record, int]:
@@ -44,18 +44,18 @@ def decode_record(noun: str, stored: bytes) -> tuple[Record, int]:
     Raises:
         ValueError: it is not a record of this noun, or one of a newer schema; says which.
     """
-    end = stored.find(b":")
     try:
-        if stored.startswith(_FIELD, end):
-            return _DECODERS[noun].decode(stored[end + len(_FIELD) :]), int(stored[:end])
-        return _DECODERS[noun].decode(_upgraded(noun, stored)), int(stored[:end])
+        version, _, rest = stored.partition(b":")
+        schema, _, text = rest.partition(b":")
+        if schema != _SCHEMA:
+            text = _upgraded(noun, schema, text)
+        return _DECODERS[noun].decode(text), int(version)
     except (ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"not a {noun} record: {error}") from None
 
 
-def _upgraded(noun: str, stored: bytes) -> bytes:
+def _upgraded(noun: str, number: bytes, text: bytes) -> bytes:
     """Return the JSON of an older schema's record as the present schema has it."""
-    number, _, text = stored.partition(b":")[2].partition(b":")
     if not number.isdigit() or not 0 < int(number) < SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}: was it written by a newer bridge?")
     fields = _decode_fields(text)

@@ -1,7 +1,7 @@
 """The unit of work: what one organization's batch has read and changed so far.
 
-Each command works on an overlay of its own, kept when it is decided and dropped when it is refused or must be decided
-again, so that a refused command changes nothing. Reading what is not loaded raises `NotLoaded`; the line loads it.
+What a command changes stands at once, and what stood before it is kept until the command is: one that is refused, or
+must be decided again, is dropped and leaves no trace. Reading what is not loaded raises `NotLoaded`; the line loads it.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -167,12 +167,13 @@ class State:
         self._corrupt = corrupt
         self._events = 0
         self._seats: dict[str, dict[str, Seat]] = {}
-        self._overlay: dict[str, tuple[Record, int]] = {}
-        self._overlay_claims: dict[str, Claim] = {}
-        self._overlay_unfinished: list[str] = []
-        self._overlay_touched: list[str] = []
-        self._overlay_told: list[tuple[str, str]] = []
-        self._overlay_send: tuple[str, Sent] | None = None
+        self._now_ms = moment.now_ms
+        self._before: dict[str, tuple[Record, int]] = {}  # what the present command has changed -> as it stood before
+        self._new_claims: dict[str, Claim] = {}
+        self._new_unfinished: list[str] = []
+        self._new_touched: list[str] = []
+        self._new_told: list[tuple[str, str]] = []
+        self._new_send: tuple[str, Sent] | None = None
 
     def add(self, loaded: Loaded, owners: Mapping[str, Owner | None]) -> None:
         """Take what one load trip brought."""
@@ -181,44 +182,46 @@ class State:
         self.owners.update(owners)
         self.floor = max(self.floor, loaded.floor)
 
-    # One command's overlay.
+    # One command.
 
     def keep(self) -> bool:
         """End a command: its changes stand. Returns whether there were any."""
-        self.audiences.clear()
-        overlay = self._overlay
-        for key, (record, version) in overlay.items():
-            entry = self.entries[key]
-            entry.record = record
-            entry.version = version
-            if self._seats and isinstance(record, Party):
-                _seat(self._seats, key, record)
-        changed = bool(overlay)
+        changed = bool(self._before)
         if changed:
-            self._overlay = {}
-        if self._overlay_send is not None:
-            key, sent = self._overlay_send
+            if self._seats:
+                for key in self._before:
+                    record = self.entries[key].record
+                    if isinstance(record, Party):
+                        _seat(self._seats, key, record)
+            self._before.clear()
+        if self.audiences:
+            self.audiences.clear()
+        if self._new_send is not None:
+            key, sent = self._new_send
             self.sends[key] = sent
-            self._overlay_send = None
-        if self._overlay_claims or self._overlay_unfinished or self._overlay_touched or self._overlay_told:
-            for endpoint, claim in self._overlay_claims.items():
+            self._new_send = None
+        if self._new_claims or self._new_unfinished or self._new_touched or self._new_told:
+            for endpoint, claim in self._new_claims.items():
                 first = self.claims.get(endpoint, claim)
                 self.claims[endpoint] = Claim(endpoint, first.expected, claim.owner)
-            self.unfinished += self._overlay_unfinished
-            self.touched.update(self._overlay_touched)
-            self.told.update(dict.fromkeys(self._overlay_told, self.moment.now_ms))
+            self.unfinished += self._new_unfinished
+            self.touched.update(self._new_touched)
+            self.told.update(dict.fromkeys(self._new_told, self._now_ms))
             self.drop()
         return changed
 
     def drop(self) -> None:
         """Forget what the present command changed."""
+        for key, (record, version) in self._before.items():
+            entry = self.entries[key]
+            entry.record, entry.version = record, version
+        self._before.clear()
         self.audiences.clear()
-        self._overlay = {}
-        self._overlay_claims = {}
-        self._overlay_unfinished = []
-        self._overlay_touched = []
-        self._overlay_told = []
-        self._overlay_send = None
+        self._new_claims = {}
+        self._new_unfinished = []
+        self._new_touched = []
+        self._new_told = []
+        self._new_send = None
 
     # Reading.
 
@@ -248,9 +251,6 @@ class State:
         return entry
 
     def _record(self, key: str) -> Any:
-        changed = self._overlay.get(key)
-        if changed is not None:
-            return changed[0]
         return (self.entries.get(key) or self.entry(key)).record
 
     def subject(self, kind: Kind, subject: str) -> Subject:
@@ -304,9 +304,10 @@ class State:
             self.room(room)  # from now on the commit depends on it
             seats = self._seats[room] = seats_of(self.pages[seats_page(room)])
             for key, entry in self.entries.items():
-                if isinstance(entry.record, Party) and entry.record is not entry.loaded:
-                    _seat(self._seats, key, entry.record)
-        mine = [(key, record) for key, (record, _) in self._overlay.items() if isinstance(record, Party)]
+                record = self._before[key][0] if key in self._before else entry.record
+                if isinstance(record, Party) and record is not entry.loaded:
+                    _seat(self._seats, key, record)
+        mine = [(key, record) for key in self._before if isinstance(record := self.entries[key].record, Party)]
         if not mine:
             return seats
         changed = {room: dict(seats)}
@@ -360,16 +361,11 @@ class State:
 
     def version(self, key: str) -> int:
         """Return a record's present version; for an absent one the version that it would start with."""
-        changed = self._overlay.get(key)
-        version = changed[1] if changed is not None else self.entry(key).version
-        return version or self.next_version(key)
+        return self.entry(key).version or self.next_version(key)
 
     def next_version(self, key: str) -> int:
         """Return the version that `save` would give the record: in milliseconds, and above all it ever had."""
-        changed = self._overlay.get(key)
-        previous = changed[1] if changed is not None else (self.entries.get(key) or self.entry(key)).version
-        now_ms = self.moment.now_ms
-        return now_ms if now_ms > (previous or self.floor) else (previous or self.floor) + 1
+        return self._above((self.entries.get(key) or self.entry(key)).version)
 
     def page(self, page: Page) -> list[str]:
         """Return one page of an index, as it stands after everything before this command.
@@ -410,7 +406,7 @@ class State:
         Raises:
             NotLoaded: it was not loaded.
         """
-        claim = self._overlay_claims.get(endpoint) or self.claims.get(endpoint)
+        claim = self._new_claims.get(endpoint) or self.claims.get(endpoint)
         if claim is not None:
             return claim.owner
         try:
@@ -455,9 +451,18 @@ class State:
 
     def save(self, key: str, record: Record) -> int:
         """Put a new record in place of the present one and return its version."""
-        version = self.next_version(key)
-        self._overlay[key] = (record, version)
+        entry = self.entries.get(key) or self.entry(key)
+        if key not in self._before:
+            self._before[key] = (entry.record, entry.version)
+        entry.record = record
+        entry.version = version = self._above(entry.version)
         return version
+
+    def _above(self, version: int) -> int:
+        lowest = (version or self.floor) + 1
+        if lowest > self._now_ms:
+            return lowest
+        return self._now_ms
 
     def save_subject(self, ref: Ref | tuple[Kind, str], record: Subject) -> int:
         """Save a subject's record; see `save`."""
@@ -465,15 +470,15 @@ class State:
 
     def claim(self, endpoint: str, owner: Owner | None) -> None:
         """Change who owns an endpoint id: taken before the commit for a new owner, after it for a release (None)."""
-        self._overlay_claims[endpoint] = Claim(endpoint, self.owner(endpoint), owner)
+        self._new_claims[endpoint] = Claim(endpoint, self.owner(endpoint), owner)
 
     def send(self, key: str, sent: Sent) -> None:
         """Let whatever comes under ``key`` from now on be a repetition of ``sent``."""
-        self._overlay_send = (key, sent)
+        self._new_send = (key, sent)
 
     def go_on(self, key: str) -> None:
         """The record is due again at once: its rest goes before the next batch."""
-        self._overlay_unfinished.append(key)
+        self._new_unfinished.append(key)
 
     def unfile(self, key: str) -> None:
         """Take the deadline of a record that cannot be read off."""
@@ -481,7 +486,7 @@ class State:
 
     def touch(self, key: str) -> None:
         """File the record's deadline anew, also where the record does not change."""
-        self._overlay_touched.append(key)
+        self._new_touched.append(key)
 
     def is_first_telling(self, endpoint: str, every_ms: int) -> bool:
         """Note that nobody holds the endpoint id; True where this was not told within ``every_ms``."""
@@ -489,7 +494,7 @@ class State:
         told_ms = self.told.get(told) or self._told_before.get(told, 0)
         if told_ms + every_ms > self.moment.now_ms:
             return False
-        self._overlay_told.append(told)
+        self._new_told.append(told)
         return True
 
     # Making events.

@@ -75,7 +75,7 @@ class Loading(msgspec.Struct):
     owners: dict[str, Owner | None]
 
 
-class Write(NamedTuple):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """One record's change: ``expected`` version (0: absent) and the new stored text, None to delete."""
 
     key: str

@@ -15,8 +15,7 @@ from bridge.adapters.mqtt.settings import SessionSettings
 from tests.servers import MosquittoServer
 
 if TYPE_CHECKING:
-    from mqtt5 import PublishPacket
-
+    from bridge.domain.inputs import Input
     from bridge.domain.values import Receipt
 
 STATE = "bridge/test/state"
@@ -28,7 +27,7 @@ class Line:
     def __init__(self) -> None:
         self.session: Session | None = None
         self.acknowledging = False
-        self.publishes: list[PublishPacket] = []
+        self.publishes: list[Input] = []
         self.receipts: list[Receipt] = []
         self.connections: list[tuple[int, bool]] = []
         self.subscribed_on = 0

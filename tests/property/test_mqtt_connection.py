@@ -30,19 +30,24 @@ HANDSHAKE = (
 )
 MALFORMED = b"\x30\x04\x00\x20ab"
 
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"], exclude_characters="+#"), max_size=300)
 names = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=9)
 publishes = st.builds(
-    lambda payload, packet_id, qos, alias, properties: PublishPacket(
-        "presence/devices/lamp",
+    lambda topic, payload, packet_id, qos, retain, duplicate, alias, properties: PublishPacket(
+        topic,
         payload,
         qos=QoS.AT_MOST_ONCE if packet_id is None else qos,
         packet_id=packet_id,
+        retain=retain,
+        duplicate=duplicate and packet_id is not None,
         topic_alias=alias,
         user_properties=properties,
     ).write(),
+    st.sampled_from(["presence/devices/lamp", "t", "räume/ß", "x" * 200]),
     st.binary(max_size=300),
     st.none() | st.integers(1, 65_535),
     st.sampled_from([QoS.AT_LEAST_ONCE, QoS.EXACTLY_ONCE]),
+    *[st.sampled_from([False, False, True])] * 2,
     st.none() | st.none() | st.none() | st.integers(1, 9),  # the bridge allows none, so this one ends the connection
     st.lists(st.tuples(names, names), max_size=2),
 )
@@ -106,7 +111,7 @@ def facts(made: Connection, *pieces: bytes) -> list[object]:
     for event in [event for piece in pieces for event in made.receive(piece)]:
         match event:
             case Received(pairs):
-                said += [(p.payload, p.user_properties, receipt and receipt.number) for p, receipt in pairs]
+                said += [(inbound, receipt and receipt.number) for inbound, receipt in pairs]
                 for _, receipt in pairs:
                     if receipt is not None:
                         receipt.done = True
@@ -184,9 +189,6 @@ def test_damaged_packets_bring_out_nothing_but_events(
             case "double":
                 data[place:place] = data[place : place + 1]
     nothing_but_events(connection(), bytes(data))
-
-
-texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"], exclude_characters="+#"), max_size=300)
 
 
 @unhurried

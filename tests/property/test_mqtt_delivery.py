@@ -76,12 +76,13 @@ class Delivery(RuleBasedStateMachine):
                 assert event.acknowledged == self.pings.popleft()
 
     def write(self) -> None:
-        packets: list[bytes] = []
-        for batch in self.connection.take(packets):
+        pieces: list[bytes] = []
+        for batch in self.connection.take(pieces):
             batch.settled(batch.codes)
-        for data in packets:
-            packet, size = mqtt5.read(memoryview(data))
-            assert size == len(data)
+        left = memoryview(b"".join(pieces))
+        while left:
+            packet, size = mqtt5.read(left)
+            left = left[size:]
             if isinstance(packet, PublishPacket):
                 self.hear(packet)
             elif isinstance(packet, PubAckPacket | mqtt5.PubRecPacket):

@@ -5,6 +5,7 @@ from structlog.testing import capture_logs
 
 from bridge.batch import Item, Part, items_of
 from bridge.domain.commands import Ignore, ReportPresence
+from bridge.domain.inputs import Input
 from bridge.settlement import Held
 from tests.unit.world import RpcError, World, message
 
@@ -12,15 +13,15 @@ ONLINE = ReportPresence("user", "ann", True)
 
 
 def test_an_item_divided_and_put_together_again_is_the_same() -> None:
-    item = Item("default", (Ignore(), ONLINE), held=Held(7, 9, None), source=("t", 3), is_part=True)
+    item = Item("default", (Ignore(), ONLINE), held=Held(7, 9, None), inbound=Input("t", b"x"), is_part=True)
     [again] = items_of([(item, command) for command in item.commands])
     # Decided again after a conflict, half of an input is still half: its identity must not be journaled yet.
     assert again.is_part
-    assert (again.organization, tuple(again.commands), again.held, again.source) == (
+    assert (again.organization, tuple(again.commands), again.held, again.inbound) == (
         item.organization,
         item.commands,
         item.held,
-        item.source,
+        item.inbound,
     )
 
 

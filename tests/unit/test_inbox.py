@@ -8,17 +8,17 @@ import pytest
 from bridge import inbox as inbox_module
 from bridge.domain.values import Receipt
 from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Sweep
-from tests.unit.world import message, packet_of
+from tests.unit.world import input_of, message
 
 
 def arrival(topic: str, payload: object = b"", number: int | None = None, response_topic: str | None = None) -> Arrival:
-    packet = packet_of(message(topic, payload, response_topic=response_topic), number)
-    return packet, None if number is None else Receipt(1, number, number)
+    inbound = input_of(message(topic, payload, response_topic=response_topic))
+    return inbound, None if number is None else Receipt(1, number, number)
 
 
 def topics(taken: object) -> list[str]:
     assert isinstance(taken, list)
-    return [packet.topic for packet, _ in taken]
+    return [inbound.topic for inbound, _ in taken]
 
 
 def test_arrivals_and_marks_leave_in_order() -> None:

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from bridge.domain.inputs import Input
 from bridge.errors import Refusal
 from bridge.reporter import MAXIMUM_TOPIC, PER_SECOND, Reporter
 from tests.unit.world import REPLIES, FakeBroker, World, message
@@ -19,7 +20,7 @@ class Told(FakeBroker):
 
     def report(self, now_ms: int, times: int = 1, topic: str = "t") -> None:
         for _ in range(times):
-            self.reporter.report((topic, 7), REFUSAL, now_ms)
+            self.reporter.report(Input(topic, b"7 bytes"), REFUSAL, now_ms)
 
     @property
     def reports(self) -> list[Any]:

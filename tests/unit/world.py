@@ -9,12 +9,11 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, S
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import mqtt5
-
 from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
 from bridge.desk import Desk
 from bridge.domain.audit import Auditor
 from bridge.domain.commands import Command
+from bridge.domain.inputs import Input
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry, decode_entry
 from bridge.domain.registry_topics import RegistryTopics
@@ -58,21 +57,16 @@ def message(topic: str, payload: object = b"", **rest: Any) -> Message:
     return Message(topic, payload if isinstance(payload, bytes) else json.dumps(payload).encode(), **rest)
 
 
-def packet_of(message: Message, packet_id: int | None) -> mqtt5.PublishPacket:
-    return mqtt5.PublishPacket(
+def input_of(message: Message) -> Input:
+    return Input(
         message.topic,
         message.payload,
-        qos=mqtt5.QoS.AT_MOST_ONCE if packet_id is None else mqtt5.QoS.AT_LEAST_ONCE,
-        retain=message.retain,
-        packet_id=packet_id,
-        duplicate=message.duplicate,
-        response_topic=message.response_topic,
-        correlation_data=message.correlation,
-        user_properties=[
-            (name, value)
-            for name, value in (("connection", message.connection), ("endpointId", message.endpoint))
-            if value
-        ],
+        message.retain,
+        message.duplicate,
+        message.connection,
+        message.endpoint,
+        message.response_topic,
+        message.correlation,
     )
 
 
@@ -261,7 +255,7 @@ class World:
                 packet_id = one.packet_id or (self._numbers - 1) % 65_535 + 1
                 receipt = Receipt(self.connection, self._numbers, packet_id)
                 self.receipts.append(receipt)
-            arrivals.append((packet_of(one, receipt and receipt.packet_id), receipt))
+            arrivals.append((input_of(one), receipt))
         self.inbox.received(arrivals)
 
     def feed(self, *messages: Message) -> list[Output]:

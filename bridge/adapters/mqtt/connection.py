@@ -8,6 +8,7 @@ The bridge subscribes at QoS 1, but whoever had the session before it may have l
 taken like the others: PUBREC stands in the place of PUBACK, and every PUBREL is answered (section 4.3.3).
 """
 
+import struct
 from collections import deque
 from enum import Enum
 from typing import Final, NamedTuple
@@ -42,19 +43,21 @@ from bridge.adapters.mqtt.handshake import (
     terms,
 )
 from bridge.adapters.mqtt.outbox import Batch, Outbox
+from bridge.domain.inputs import Input
 from bridge.domain.values import Receipt
 
 ACKNOWLEDGEMENTS_PER_PING: Final = 20_000
 """Packet ids come round after 65,535 deliveries: the line must learn well before that which PUBACKs arrived."""
 
 _PINGREQ: Final = PingReqPacket().write()
-_PUBACK: Final = b"\x40\x02"  # Success without properties may leave out its code (section 3.4.2.1)
-_PUBREC: Final = b"\x50\x02"
+# Success without properties may leave out its code (section 3.4.2.1), so that the whole packet is a word of 32 bits.
+_PUBACK: Final = 0x4002_0000
+_PUBREC: Final = 0x5002_0000
 _QOS_2: Final = 0x04  # in the first byte of a PUBLISH packet (section 3.3.1)
 # The codec's enums are no int enums, whatever its stubs say: not hashable, and always true.
 _SUCCESS: Final = PubAckReasonCode.SUCCESS
 
-Publishes = list[tuple[PublishPacket, Receipt | None]]
+Publishes = list[tuple[Input, Receipt | None]]
 
 
 class Connected(NamedTuple):
@@ -168,6 +171,13 @@ class Connection:
         size = len(data)
         offset = 0
         while offset < size:
+            header = data[offset]
+            if established and header == 0x40 and size - offset >= 4 and data[offset + 1] == 2:
+                batch = self._outbox.settle(data[offset + 2] << 8 | data[offset + 3], 0)
+                if batch is not None:
+                    finished.append(batch)
+                offset += 4
+                continue
             try:
                 packet, used = read(view[offset:])
             except IndexError:
@@ -182,25 +192,23 @@ class Connection:
                     raise
                 ended = self._malformed("a string is not UTF-8")
                 break
-            header = data[offset]
             offset += used
             if used > self._largest_bytes:
                 ended = self._too_large(used)
                 break
             if established and isinstance(packet, PublishPacket):
                 packet_id = packet.packet_id
-                if packet.topic_alias is not None or packet_id == 0:
+                if packet_id == 0 or packet.topic_alias is not None:
                     ended = self._refuse(packet)
                     break
-                if packet_id is None:
-                    publishes.append((packet, None))
-                    continue
-                self._delivered += 1
-                if header & _QOS_2:
-                    self._exactly_once.add(self._delivered)
-                receipt = Receipt(self.number, self._delivered, packet_id)
-                self._receipts.append(receipt)
-                publishes.append((packet, receipt))
+                receipt = None
+                if packet_id is not None:
+                    self._delivered += 1
+                    receipt = Receipt(self.number, self._delivered, packet_id)
+                    self._receipts.append(receipt)
+                    if header & _QOS_2:
+                        self._exactly_once.add(self._delivered)
+                publishes.append((_input_of(packet), receipt))
             elif established and isinstance(packet, PubAckPacket):
                 code = packet.reason_code
                 batch = self._outbox.settle(packet.packet_id, 0 if code is _SUCCESS else int(code))
@@ -230,7 +238,7 @@ class Connection:
         """Append to ``packets`` what is to be written now, in order.
 
         Args:
-            packets: receives whole packets.
+            packets: receives whole packets, one or several in each piece.
             hold: only what the connection needs to live; PUBACKs and outputs wait.
 
         Returns:
@@ -243,15 +251,9 @@ class Connection:
         if self._state not in _ESTABLISHED:
             return finished
         if not hold:
-            receipts, exactly_once = self._receipts, self._exactly_once
-            while receipts and receipts[0].done:
-                receipt = receipts.popleft()
-                answer = _PUBACK
-                if receipt.number in exactly_once:
-                    exactly_once.discard(receipt.number)
-                    answer = _PUBREC
-                packets.append(answer + receipt.packet_id.to_bytes(2, "big"))
-                self.acknowledged += 1
+            answers = self._acknowledge()
+            if answers:
+                packets.append(struct.pack(f">{len(answers)}I", *answers))
         since_ping = self.acknowledged - self._acknowledged_at_ping
         if (self._ping_wanted or since_ping >= ACKNOWLEDGEMENTS_PER_PING) and not self.ping_outstanding:
             packets.append(_PINGREQ)
@@ -261,6 +263,20 @@ class Connection:
         if not hold:
             finished = self._outbox.take(packets)
         return finished
+
+    def _acknowledge(self) -> list[int]:
+        """Return the acknowledgements that may leave, each a packet as a word of 32 bits."""
+        receipts, exactly_once = self._receipts, self._exactly_once
+        words: list[int] = []
+        while receipts and receipts[0].done:
+            receipt = receipts.popleft()
+            word = _PUBACK | receipt.packet_id
+            if exactly_once and receipt.number in exactly_once:
+                exactly_once.discard(receipt.number)
+                word = _PUBREC | receipt.packet_id
+            words.append(word)
+        self.acknowledged += len(words)
+        return words
 
     def _answer(self, packet: Packet) -> Event | None:
         match self._state, packet:
@@ -357,3 +373,20 @@ class Connection:
     def _fail(self, code: DisconnectReasonCode, fault: str) -> Ended:
         self.disconnect(code)
         return Ended(f"The broker {fault}")
+
+
+def _input_of(packet: PublishPacket) -> Input:
+    named = packet.user_properties
+    if not named and packet.response_topic is None:  # as most are: what they lack is not asked for one by one
+        return Input(packet.topic, packet.payload, packet.retain, packet.duplicate)
+    properties = dict(named)
+    return Input(
+        packet.topic,
+        packet.payload,
+        packet.retain,
+        packet.duplicate,
+        properties.get("connection", ""),
+        properties.get("endpointId", ""),
+        packet.response_topic,
+        packet.correlation_data,
+    )

@@ -72,7 +72,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def upgrade(*upgrades: Any) -> None:
         monkeypatch.setattr(schema, "UPGRADES", upgrades)
         monkeypatch.setattr(schema, "SCHEMA", 1 + len(upgrades))
-        monkeypatch.setattr(schema, "_FIELD", b":%d:" % (1 + len(upgrades)))
+        monkeypatch.setattr(schema, "_SCHEMA", b"%d" % (1 + len(upgrades)))
 
     return upgrade
 
