@@ -10,7 +10,7 @@ import structlog
 
 from bridge.domain.commands import Command, Expire
 from bridge.domain.decide import UNJOURNALED, decide, want_first
-from bridge.domain.decisions import Decision, Later
+from bridge.domain.decisions import NOTHING, Decision, Later
 from bridge.domain.inputs import Input
 from bridge.domain.intake import Reply, answer, error_answer
 from bridge.domain.routing import Router
@@ -86,9 +86,8 @@ class Part:
         self.moved: list[Item] = []
         self.unfinished: list[str] = []
         self._durable: set[int] = set()  # of the items of which something changed, or could have
-        self._has_passing = False  # some command changed nothing, and could not have
+        self._passing: list[tuple[Item, int, int]] = []  # what told outputs from..to, and could not change anything
         self._bytes = 0
-        self._told: list[tuple[Item, list[Output]]] = []
         self._is_cut = False
         self._keys: dict[str, None] = {}
         self._pages: dict[Page, None] = {}
@@ -130,7 +129,7 @@ class Part:
 
     def decide(self, router: Router) -> None:
         """Decide in order until something is missing; what follows is tried only to learn what else is."""
-        state = self.state
+        state, outputs = self.state, self.outputs
         assert state is not None
         is_blocked = False
         for index in range(self.decided, len(self.work)):
@@ -142,78 +141,72 @@ class Part:
                 if not is_blocked:
                     self.decided = index + 1
                 continue
-            outputs: list[Output] = []
-            given: object = None
-            refusal = None
-            anomalies: tuple[str, ...] = ()
+            first = len(outputs)
+            decision = NOTHING
             try:
-                decision = self._try(item, command, state, router, outputs)
-                if decision is None:
-                    state.drop()
+                decided = self._try(item, command, state, router)
+                if decided is None:
                     is_blocked = True
                 else:
-                    given, refusal, anomalies = decision.answer, decision.refusal, decision.anomalies
-            except CommitFirst as first:
-                state.drop()
+                    decision = decided
+            except CommitFirst as needed:
+                self._undo(state, first)
                 if not is_blocked:
                     self.cut()
-                    if first.key is not None:
-                        self.unfinished.append(first.key)
+                    if needed.key is not None:
+                        self.unfinished.append(needed.key)
                 return
             except Elsewhere as elsewhere:
+                self._undo(state, first)
                 if not is_blocked:
-                    self.moved.append(Item(elsewhere.organization, (command,), item.reply, item.held, item.inbound))
+                    self.moved.append(Item(elsewhere.organization, (command,), reply, item.held, item.inbound))
                     self.decided = index + 1
-                state.drop()
                 continue
-            except Refusal as error:
-                refusal, outputs = error, []
-            except CorruptRecord as error:
-                refusal, outputs = Refusal("corrupt_record", str(error)), []
             except Exception as error:
-                if not is_blocked:
-                    log.error(
-                        "A rule failed: its command is rejected. This is a bug.",
-                        command=type(command).__name__,
-                        trail=trail(error),
-                    )
-                reason = f"the bridge failed on it ({type(error).__name__}), see its log"
-                refusal, outputs = Refusal("corrupt_record", reason), []
+                self._undo(state, first)
+                decision = Decision(refusal=_refusal(error, command, is_told=not is_blocked))
             if is_blocked:
-                state.drop()
+                self._undo(state, first)
                 continue
             self.decided = index + 1
-            self.anomalies += anomalies
+            self.anomalies += decision.anomalies
+            refusal = decision.refusal
             if refusal is not None:
                 state.drop()
-                outputs += self._refuse(item, command, refusal, state)
-            if state.keep() or (item.held is not None and type(command) not in UNJOURNALED):
+                self._refuse(item, command, refusal, state)
+            is_durable = state.keep() or (item.held is not None and type(command) not in UNJOURNALED)
+            if is_durable:
                 self._durable.add(id(item))
-            else:
-                self._has_passing = True
-            if outputs:
-                size_bytes = 0
-                for output in outputs:
-                    size_bytes += len(output.payload)
-                if size_bytes > self._unchecked_bytes:
-                    outputs = self._sendable(outputs)
-                self._bytes += size_bytes
-            if isinstance(given, Later):
-                self.asked.append(Asked(given, len(self.outputs), len(outputs), reply, item.held))
+            if len(outputs) > first:
+                self._count(first)
+            if not is_durable and len(outputs) > first:
+                self._passing.append((item, first, len(outputs)))
+            if isinstance(decision.answer, Later):
+                self.asked.append(Asked(decision.answer, first, len(outputs) - first, reply, item.held))
             elif waiter is not None:
-                self.answers.append((waiter, given if refusal is None else refusal))
-            if outputs:
-                self._told.append((item, outputs))
-                self.outputs += outputs
-            if state.unfinished or len(self.outputs) > MAXIMUM_OUTPUTS or self._bytes > MAXIMUM_BYTES:
+                self.answers.append((waiter, decision.answer if refusal is None else refusal))
+            if state.unfinished or len(outputs) > MAXIMUM_OUTPUTS or self._bytes > MAXIMUM_BYTES:
                 self.cut()
                 return
 
-    def _try(
-        self, item: Item, command: Command, state: State, router: Router, outputs: list[Output]
-    ) -> Decision | None:
+    def _undo(self, state: State, first: int) -> None:
+        """Take back what a command changed, and what it would tell: the outputs from ``first`` on."""
+        state.drop()
+        del self.outputs[first:]
+
+    def _count(self, first: int) -> None:
+        """Count the bytes of the outputs from ``first`` on, and take out what the broker would not take."""
+        size_bytes = 0
+        for index in range(first, len(self.outputs)):
+            size_bytes += len(self.outputs[index].payload)
+        if size_bytes > self._unchecked_bytes:
+            self.outputs[first:] = self._sendable(self.outputs[first:])
+        self._bytes += size_bytes
+
+    def _try(self, item: Item, command: Command, state: State, router: Router) -> Decision | None:
         """Decide and route one command; None where something was missing, which is wanted now."""
         is_complete = True
+        outputs = self.outputs
         try:
             decision = decide(command, state)
         except NotLoaded as missing:
@@ -226,9 +219,10 @@ class Part:
                 self._miss(missing)
                 is_complete = False
         if decision.verbatim is not None:
+            first = len(outputs)
             router.pass_on(decision.verbatim, state, outputs)
             if len(decision.verbatim.payload) > self._unchecked_bytes:
-                for output in outputs:
+                for output in outputs[first:]:
                     self._require_sendable(output, "the event", "make it shorter")
         if isinstance(item.reply, Reply) and not isinstance(decision.answer, Later) and decision.refusal is None:
             payload = answer(decision.answer)
@@ -252,12 +246,13 @@ class Part:
             (sendable if output.packet_bytes <= self.largest_packet_bytes else self.unsendable).append(output)
         return sendable
 
-    def _refuse(self, item: Item, command: Command, refusal: Refusal, state: State) -> list[Output]:
+    def _refuse(self, item: Item, command: Command, refusal: Refusal, state: State) -> None:
         if refusal.code == "corrupt_record" and isinstance(command, Expire):
             # It would be due again at every tick, and many such would leave the sweep no room for others.
             state.unfile(command.key)
         self.rejections.append((item, refusal))
-        return [_reply(item.reply, error_answer(refusal))] if isinstance(item.reply, Reply) else []
+        if isinstance(item.reply, Reply):
+            self.outputs.append(_reply(item.reply, error_answer(refusal)))
 
     def _miss(self, missing: NotLoaded) -> None:
         self._keys.update(dict.fromkeys(missing.keys))
@@ -294,9 +289,13 @@ class Part:
 
         A copy of such an input joins the journal entry and is not decided again, so all that it told must be there.
         """
-        if not self._has_passing:
-            return self.outputs
-        return [output for item, outputs in self._told if id(item) in self._durable for output in outputs]
+        journaled: list[Output] = []
+        start = 0
+        for item, first, end in self._passing:
+            if id(item) not in self._durable:
+                journaled += self.outputs[start:first]
+                start = end
+        return journaled + self.outputs[start:] if start else self.outputs
 
     def hold_rest(self, settled: Sequence[Held]) -> None:
         """Once committed: let those of ``settled`` that have commands left over wait for these too."""
@@ -308,6 +307,19 @@ class Part:
     def rest(self) -> list[Item]:
         """Return the items that were not decided, with the commands left of them."""
         return items_of(self.work[self.decided :])
+
+
+def _refusal(error: Exception, command: Command, *, is_told: bool) -> Refusal:
+    """Return what becomes of a command that failed; a bug is logged, where ``is_told``."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, CorruptRecord):
+        return Refusal("corrupt_record", str(error))
+    if is_told:
+        log.error(
+            "A rule failed: its command is rejected. This is a bug.", command=type(command).__name__, trail=trail(error)
+        )
+    return Refusal("corrupt_record", f"the bridge failed on it ({type(error).__name__}), see its log")
 
 
 def items_of(work: Sequence[tuple[Item, Command]]) -> list[Item]:

@@ -9,7 +9,8 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
 from time import perf_counter
-from typing import NamedTuple
+
+import msgspec
 
 from bridge.domain.commands import Command
 from bridge.domain.inputs import Input
@@ -22,14 +23,14 @@ MAXIMUM_QOS0_BYTES = 64 * 1024 * 1024
 MAXIMUM_ORDERS = 10_000
 
 
-class Connected(NamedTuple):
+class Connected(msgspec.Struct, frozen=True):
     """The broker accepted connection number ``connection``, resuming the session or not."""
 
     connection: int
     session_present: bool
 
 
-class Confirmed(NamedTuple):
+class Confirmed(msgspec.Struct, frozen=True):
     """The broker has seen the PUBACKs of all receipts of ``connection`` with numbers up to ``acknowledged``.
 
     Attributes:
@@ -43,15 +44,15 @@ class Confirmed(NamedTuple):
     lost: bool = False
 
 
-class Sweep(NamedTuple):
+class Sweep(msgspec.Struct, frozen=True):
     """More records are due than one batch takes: go on after what has arrived meanwhile."""
 
 
-class Walk(NamedTuple):
+class Walk(msgspec.Struct, frozen=True):
     """More registry topics are to be written: go on after what has arrived meanwhile."""
 
 
-class Order(NamedTuple):
+class Order(msgspec.Struct, frozen=True):
     """A command of somebody within this process."""
 
     organization: str
@@ -179,23 +180,26 @@ class Inbox:
         now = perf_counter()
         self.waited_seconds, self._since = now - self._since, now
         taken: list[Arrival | Order] = []
-        while arrivals and len(taken) < limit:
-            head = arrivals[0]
-            if isinstance(head, Mark):
-                if not taken:
-                    arrivals.popleft()
-                    return head
-                break
-            arrivals.popleft()
-            taken.append(head)
-            if isinstance(head, Order):
+        for _ in range(min(limit, len(arrivals))):
+            head = arrivals.popleft()
+            if isinstance(head, tuple):  # as most are
+                if head[1] is None:
+                    self._leave(head[0])
+            elif isinstance(head, Order):
                 self._orders -= 1
-            elif head[1] is None:
-                self._qos0 -= 1
-                self._qos0_bytes -= len(head[0].payload)
-                if _is_keepalive(head[0]):
-                    self._empty_topics.discard(head[0].topic)
+            else:
+                if not taken:
+                    return head
+                arrivals.appendleft(head)
+                break
+            taken.append(head)
         return taken
+
+    def _leave(self, inbound: Input) -> None:
+        self._qos0 -= 1
+        self._qos0_bytes -= len(inbound.payload)
+        if _is_keepalive(inbound):
+            self._empty_topics.discard(inbound.topic)
 
 
 def _is_keepalive(inbound: Input) -> bool:

@@ -98,9 +98,8 @@ class Settlement:
 
     def delivered(self, group: Group, reason_codes: list[int]) -> None:
         """Acknowledge each input of the group that waits for nothing else."""
-        refused = sum(code >= 0x80 for code in reason_codes)
-        if refused:
-            self._counts["refused_by_broker"] += refused
+        if reason_codes and max(reason_codes) >= 0x80:
+            self._counts["refused_by_broker"] += sum(code >= 0x80 for code in reason_codes)
         receipts: list[Receipt] = []
         for held in group.inputs:
             held.waiting -= 1
@@ -123,8 +122,9 @@ class Settlement:
         while self._groups and _is_over(self._groups[0], connection, acknowledged):
             group = self._groups.popleft()
             for held in group.inputs:
-                if self._held.get(held.packet_id) is held:
-                    del self._held[held.packet_id]
+                known = self._held.pop(held.packet_id, None)
+                if known is not held and known is not None:
+                    self._held[held.packet_id] = known  # the id has come round
             if group.entry is not None:
                 entries.setdefault(group.organization, []).append(group.entry)
         return entries
@@ -135,8 +135,8 @@ def _is_over(group: Group, connection: int, acknowledged: int) -> bool:
         return False
     for held in group.inputs:
         receipt = held.receipt
-        if not held.done or (
-            receipt is not None and receipt.connection == connection and receipt.number > acknowledged
-        ):
+        if not held.done:
+            return False
+        if receipt is not None and receipt.number > acknowledged and receipt.connection == connection:
             return False
     return True

@@ -18,7 +18,9 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 from bridge.errors import ConfigError, RegistryUnavailable
 
 Command = tuple[str | int | bytes, ...]
+Then = Callable[[list[Any]], Sequence[Command]]
 _pack = cast("Callable[[Command], bytes]", hiredis.pack_command)
+_DISCARD = _pack(("DISCARD",))
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5  # between attempts on a lost connection
 SLOWEST_BYTES_PER_SECOND = 4 * 1024 * 1024  # a large commit may take longer than the timeout by its size over this
@@ -118,37 +120,60 @@ class RedisConnection:
         """End the connection. A later request would open it again."""
         await self._connection.disconnect(nowait=True)
 
-    async def ask(self, *commands: Command, patient: bool = False) -> list[Any]:
+    async def ask(self, *commands: Command) -> list[Any]:
         """Send commands in one trip and return their replies; a refusal is a reply, too (`ResponseError`).
 
-        All commands must be safe to repeat: they go out again on a new connection where the first was lost.
-
-        Args:
-            commands: what to send.
-            patient: go on until the timeout; else a second failure is enough.
+        All commands must be safe to repeat: they go out again on a new connection where the first was lost. A second
+        failure is enough.
 
         Raises:
             RegistryUnavailable: no answer, or a server that cannot be used now (`Unfit`); names the remedy.
-            RequestTooLarge: a patient request that the server's limits forbid.
         """
-        return await self._send([_pack(command) for command in commands], patient=patient)
+        return await self._send([_pack(command) for command in commands])
 
-    async def _send(self, packed: list[bytes], *, patient: bool = False) -> list[Any]:
+    async def ask_then(self, commands: Sequence[Command], then: Then) -> list[Any]:
+        """Send commands in one trip, and what ``then`` makes of their replies in a second one, on the same connection.
+
+        Both go out again until the timeout, see `ask`. Where something of the second is refused the connection ends,
+        and with it any transaction that stands open.
+
+        Args:
+            commands: what to send.
+            then: what to send with nothing in between, from the replies; nothing ends it.
+
+        Returns:
+            The replies of all that was sent.
+
+        Raises:
+            RegistryUnavailable: see `ask`.
+            RequestTooLarge: the server's limits forbid it.
+        """
+        return await self._send([_pack(command) for command in commands], then)
+
+    async def _send(self, packed: list[bytes], then: Then | None = None) -> list[Any]:
         if not packed:
             return []
-        size = sum(map(len, packed))
         async with self._lock:
             loop = asyncio.get_running_loop()
+            size = sum(map(len, packed))
             deadline = loop.time() + self._timeout_seconds + size / SLOWEST_BYTES_PER_SECOND
             pause_seconds = FIRST_PAUSE_SECONDS
             failures = cuts = 0
             while True:
                 is_connected = False
                 try:
-                    async with asyncio.timeout_at(deadline):
+                    async with asyncio.timeout_at(deadline) as patience:
                         await self._connect()
                         is_connected = True
-                        return await self._trip(packed)
+                        replies = await self._trip(packed)
+                        following = [_pack(command) for command in then(replies)] if then is not None else []
+                        if following:
+                            size = sum(map(len, following))
+                            patience.reschedule(deadline + size / SLOWEST_BYTES_PER_SECOND)
+                            replies += await self._trip(following)
+                            if any(isinstance(reply, ResponseError) for reply in replies):
+                                await self._connection.disconnect(nowait=True)
+                        return replies
                 except RegistryUnavailable:
                     await self._connection.disconnect(nowait=True)
                     raise
@@ -158,7 +183,7 @@ class RedisConnection:
                     await self._connection.disconnect(nowait=True)
                     if cuts == MAXIMUM_CUTS and size > ALWAYS_TAKEN_BYTES:
                         raise RequestTooLarge(str(error)) from error
-                    if loop.time() + pause_seconds > deadline or (failures > 1 and not patient):
+                    if loop.time() + pause_seconds > deadline or (failures > 1 and then is None):
                         is_tls = isinstance(self._connection, SSLConnection)
                         raise RegistryUnavailable(reason(error, is_tls=is_tls)) from error
                 await asyncio.sleep(pause_seconds)
@@ -181,7 +206,8 @@ class RedisConnection:
         """Send once and read every reply; scripts that the server forgot go before a second time."""
         replies = await self._exchange(packed)
         if any(isinstance(reply, NoScriptError) for reply in replies):
-            replies = (await self._exchange(self._loads + packed))[len(self._loads) :]
+            first = [_DISCARD, *self._loads]  # what stood after the script may have begun a transaction
+            replies = (await self._exchange(first + packed))[len(first) :]
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
             await self._connection.disconnect(nowait=True)  # demoted: its name may lead to the new primary by now
         return replies

@@ -1,4 +1,4 @@
-"""The registry in Redis: one pipelined trip per load, one script per commit.
+"""The registry in Redis: one pipelined trip per load, a check and a transaction per commit.
 
 Keys of an organization share the hash tag ``{organization}``; every key is listed in the design, section 6.
 A key of the wrong Redis type reads as absent or empty, and the commit that would touch it answers `Corrupt`.
@@ -22,6 +22,7 @@ from bridge.adapters.redis_connection import (
     code,
     reason,
 )
+from bridge.adapters.transaction import UNNAMED, changes, expectations
 from bridge.domain.values import (
     KINDS,
     SENT_SECONDS,
@@ -45,7 +46,8 @@ from bridge.errors import ConfigError, LeaseLost, RegistryUnavailable
 CHUNK = 1000  # keys in one command, so that no command holds Redis for long
 WALK_STEP = 200  # keys of any kind that one step of a walk looks at
 JOURNAL_CHUNK = 100  # journal entries in one answer; one may hold a whole batch's outputs
-SCRIPTS = ("commit", "claim", "tick", "lease", "fence", "audit")
+MAXIMUM_RACES = 10  # so often a commit is tried that another bridge's comes before
+SCRIPTS = ("check", "claim", "tick", "lease", "fence", "audit")
 CLOCK_AHEAD_MS = 2000  # how far a moment's clock runs on after the last tick; tick.lua knows it, too
 
 
@@ -76,7 +78,7 @@ class RedisRegistry:
         tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         scripts = [Script(Path(__file__).parent / "lua" / f"{name}.lua") for name in SCRIPTS]
-        self._commit, self._claim, self._tick, self._lease, self._fence, self._append = scripts
+        self._check, self._claim, self._tick, self._lease, self._fence, self._append = scripts
         self._redis = RedisConnection(url, timeout_seconds=timeout_seconds, scripts=scripts, tls=tls)
         self._prefix = key_prefix
         self._bridge = bridge
@@ -119,25 +121,61 @@ class RedisRegistry:
         return Loading(moment, organizations, dict(zip(endpoints, map(_owner_of, texts), strict=True)))
 
     async def commit(self, commit: Commit) -> CommitAnswer:
-        """Apply one organization's changes at once; see `bridge.ports.Registry.commit`."""
+        """Apply one organization's changes at once; see `bridge.ports.Registry.commit`.
+
+        Two trips. The first watches what every commit changes and lets check.lua look at every version and type; the
+        second makes the changes in one transaction, which Redis drops where anything watched has changed since.
+        """
         prefix = self._of(commit.organization)
-        keys, arguments = self._arguments(commit)
-        try:
-            replies = await self._redis.ask(
-                ("SADD", self._global("organizations"), commit.organization),
-                self._commit.call([prefix + key for key in keys], arguments),
-                patient=True,
-            )
-        except RequestTooLarge:
-            return Corrupt("")
-        if isinstance(replies[1], ResponseError) and code(replies[1]) not in REMEDIES:
-            return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
-        _, (status, detail) = _granted(replies)
-        if status == b"fenced":
-            raise LeaseLost("another bridge has taken over: nothing was written")
-        if status == b"committed":
-            return Committed(None if detail == b"-" else detail.decode())
-        return (Conflict if status == b"conflict" else Corrupt)(keys[detail - 1])
+        records, versions, types = expectations(commit)
+        keys = ("bridges", *records, *types)
+        bridges, *names = [prefix + key for key in keys]
+        arguments: list[str | int] = [f"token:{self._bridge}", commit.token, self._epoch, versions, *types.values()]
+        check: list[Command] = [
+            ("SADD", self._global("organizations"), commit.organization),
+            ("WATCH", bridges, *names[len(records) :]),
+            self._check.call((bridges, *names), arguments),
+            ("MULTI",),
+        ]
+
+        def then(replies: list[Any]) -> list[Command]:
+            if not any(isinstance(reply, ResponseError) for reply in replies) and replies[-2][0] == b"free":
+                return changes(commit, prefix, self._bridge, self._epoch, replies[-2][1])
+            # Where MULTI itself was refused, nothing may follow: it would be done at once.
+            return [("DISCARD",)] if replies[-1] == b"OK" else []
+
+        for _ in range(MAXIMUM_RACES):
+            try:
+                replies = await self._redis.ask_then(check, then)
+            except RequestTooLarge:
+                return Corrupt("")
+            fault = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
+            if fault is not None and code(fault) not in REMEDIES:
+                return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
+            (status, detail), done = _granted(replies)[len(check) - 2], replies[-1]
+            if status == b"fenced":
+                raise LeaseLost("another bridge has taken over: nothing was written")
+            if status == b"committed":
+                return Committed(await self._entry_of(commit) if detail == UNNAMED.encode() else None)
+            if status != b"free":
+                return (Conflict if status == b"conflict" else Corrupt)(keys[detail - 1])
+            if done is not None:
+                _granted(done)
+                return Committed(None if commit.journal is None else done[-2].decode())
+        return Conflict("bridges")
+
+    async def _entry_of(self, commit: Commit) -> str | None:
+        """The journal entry of a commit whose answer was lost: the newest of its token, None where it is settled."""
+        mine = [b"bridge", self._bridge.encode(), b"token", commit.token.encode()]
+        before = "+"
+        while before:
+            command = ("XREVRANGE", self._of(commit.organization) + "journal", before, "-", "COUNT", JOURNAL_CHUNK)
+            [reply] = await self._ask(command)
+            for entry, fields in reply:
+                if fields[:4] == mine:
+                    return _text(entry)
+            before = f"({_text(reply[-1][0])}" if reply else ""
+        return None
 
     async def claim(self, claims: Sequence[Claim]) -> list[bool]:
         """Change endpoint owners, each on its expected owner; True where it took or stood already."""
@@ -266,35 +304,6 @@ class RedisRegistry:
 
     def _owner(self, endpoint: str) -> str:
         return f"{self._prefix}:endpoint-owner:{endpoint.translate(_ENCODED)}"
-
-    def _arguments(self, commit: Commit) -> tuple[list[str], list[str | int | bytes]]:
-        """KEYS (relative) and ARGV of commit.lua."""
-        writes, checks, members, deadlines = commit.writes, commit.checks, commit.members, commit.deadlines
-        keys = ["bridges", "journal", "deadlines", *[write.key for write in writes], *checks, *members]
-        due: list[str | int] = []
-        undue: list[str] = []
-        for key, at_ms in deadlines.items():
-            if at_ms is None:
-                undue.append(key)
-            else:
-                due += (at_ms, key)
-        journal = [] if commit.journal is None else [commit.journal]
-        arguments: list[str | int | bytes] = [commit.token, f"token:{self._bridge}", self._bridge, commit.floor]
-        arguments += (len(journal), len(writes), len(checks), len(due) // 2, len(undue), len(members), self._epoch)
-        arguments += [f"{write.expected}:" if write.expected else "" for write in writes]
-        arguments += [f"{expected}:" if expected else "" for expected in checks.values()]
-        arguments += [write.text or "" for write in writes]
-        arguments += due
-        arguments += undue
-        for changes in members.values():
-            added = [member for member, present in changes.items() if present]
-            removed = [member for member, present in changes.items() if not present]
-            arguments += (len(added), len(removed))
-            for member in added:
-                arguments += ("0", member)
-            arguments += removed
-        arguments += journal
-        return keys, arguments
 
     def _moment(self, time: Any, clock: Any) -> Moment:
         now_ms = int(time[0]) * 1000 + int(time[1]) // 1000

@@ -45,7 +45,7 @@ def require_id(text: str, field: str) -> str:
     Raises:
         Refusal: ``empty_id`` or ``invalid_field``, naming ``field``.
     """
-    if is_id(text):
+    if 0 < len(text) <= MAXIMUM_ID_LENGTH and _is_safe(text):
         return text
     if not text:
         raise Refusal(

@@ -19,7 +19,7 @@ from bridge.domain.permission_codec import decode_permissions
 from bridge.domain.room_codec import decode_client_room, decode_room
 from bridge.domain.rules import Rules
 from bridge.domain.session_codec import decode_session
-from bridge.domain.topics import EndpointTopics, InputTopics, Match
+from bridge.domain.topics import EndpointTopics, InputTopics
 from bridge.errors import Refusal
 
 LONGEST_CACHED_TOPIC = 512
@@ -90,9 +90,9 @@ class Intake:
         limits: Limits,
         new_random: Callable[[], str],
     ) -> None:
-        # Publishers repeat their topics; a miss costs little more than no cache.
-        self._cached_match = lru_cache(maxsize=16_384)(topics.match)
         self._topics = topics
+        # Publishers repeat their topics; a miss costs little more than no cache.
+        self._cached_source = lru_cache(maxsize=16_384)(self._source)
         self._endpoint_topics = endpoint_topics
         self._rules = rules
         self._rpc_bytes = limits.rpc_bytes
@@ -108,37 +108,48 @@ class Intake:
         """
         topic = inbound.topic
         # A topic may have 65,535 bytes: what is longer than any good one does not fill the cache.
-        match = self._cached_match(topic) if len(topic) <= LONGEST_CACHED_TOPIC else self._topics.match(topic)
-        if match is None:
+        find = self._cached_source if len(topic) <= LONGEST_CACHED_TOPIC else self._source
+        source = find(topic)
+        if source is None:
             if self._topics.is_own(topic):
                 return Decoded(self._topics.default_organization, ECHO)
             raise Refusal("unknown_type", "topic fits no template of the configuration")
-        row = self._codecs.get(match.source)
-        if row is None:
-            return self._decode_call(match, inbound)
-        codec, limit_bytes = row
+        organization, ids, codec, limit_bytes = source
+        if codec is None:
+            return self._decode_call(organization, ids, inbound)
         if len(inbound.payload) > limit_bytes:
             raise _too_large(inbound, limit_bytes)
         # A wrapper may hold no event at all; its input is to be acknowledged like any other.
-        return Decoded(match.organization, codec(match.ids, inbound) or (Ignore(),))
+        return Decoded(organization, codec(ids, inbound) or (Ignore(),))
 
-    def _decode_call(self, match: Match, inbound: Input) -> Decoded:
+    def _source(self, topic: str) -> tuple[str, tuple[str, ...], _Codec | None, int] | None:
+        """Return whose input a topic brings, the ids it names, its codec (None: a call) and its largest size.
+
+        None where the topic is no input's.
+        """
+        match = self._topics.match(topic)
+        if match is None:
+            return None
+        codec, limit_bytes = self._codecs.get(match.source, (None, self._rpc_bytes))
+        return match.organization, match.ids, codec, limit_bytes
+
+    def _decode_call(self, organization: str, ids: Sequence[str], inbound: Input) -> Decoded:
         if inbound.retained:
-            return Decoded(match.organization, (Ignore(),))  # a request is made once, not at every new subscription
-        *users, method = match.ids
+            return Decoded(organization, (Ignore(),))  # a request is made once, not at every new subscription
+        *users, method = ids
         user = require_id(users[0], "user in the topic") if users else None
         reply = None
         if inbound.response_topic is not None:
-            topic = self._endpoint_topics.reply_topic(match.organization, user, inbound.response_topic)
+            topic = self._endpoint_topics.reply_topic(organization, user, inbound.response_topic)
             reply = Reply(topic, inbound.correlation)
         try:
             if len(inbound.payload) > self._rpc_bytes:
                 raise _too_large(inbound, self._rpc_bytes)
             call = Call(SERVICE if user is None else Caller(user), self._rules, self._new_random())
-            organization, command = decode_call(method, inbound.payload, call, match.organization)
+            named, command = decode_call(method, inbound.payload, call, organization)
         except Refusal as refusal:
-            return Decoded(match.organization, (Reject(refusal.code, refusal.message),), reply)
-        return Decoded(organization, (command,), reply)
+            return Decoded(organization, (Reject(refusal.code, refusal.message),), reply)
+        return Decoded(named, (command,), reply)
 
 
 def answer(result: object) -> bytes:

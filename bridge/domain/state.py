@@ -169,6 +169,7 @@ class State:
         self._seats: dict[str, dict[str, Seat]] = {}
         self._now_ms = moment.now_ms
         self._before: dict[str, tuple[Record, int]] = {}  # what the present command has changed -> as it stood before
+        self._has_more = False  # the present command has changed more than records
         self._new_claims: dict[str, Claim] = {}
         self._new_unfinished: list[str] = []
         self._new_touched: list[str] = []
@@ -196,11 +197,10 @@ class State:
             self._before.clear()
         if self.audiences:
             self.audiences.clear()
-        if self._new_send is not None:
-            key, sent = self._new_send
-            self.sends[key] = sent
-            self._new_send = None
-        if self._new_claims or self._new_unfinished or self._new_touched or self._new_told:
+        if self._has_more:
+            if self._new_send is not None:
+                key, sent = self._new_send
+                self.sends[key] = sent
             for endpoint, claim in self._new_claims.items():
                 first = self.claims.get(endpoint, claim)
                 self.claims[endpoint] = Claim(endpoint, first.expected, claim.owner)
@@ -217,6 +217,7 @@ class State:
             entry.record, entry.version = record, version
         self._before.clear()
         self.audiences.clear()
+        self._has_more = False
         self._new_claims = {}
         self._new_unfinished = []
         self._new_touched = []
@@ -232,26 +233,22 @@ class State:
             NotLoaded: the key was not loaded.
             CorruptRecord: the stored text cannot be read.
         """
-        entry = self.entries.get(key)
-        if entry is None:
-            try:
-                raw = self.raw[key]
-            except KeyError:
-                raise NotLoaded((key,)) from None
-            noun = key.partition(":")[0]
-            if key in self._corrupt:
-                raise CorruptRecord(key, "holds another type: an operator must mend or delete the key")
-            if raw is None:
-                empty = EMPTY[noun]
-                entry = Entry(empty, 0, empty, 0)
-            else:
-                record, version = _decode(key, noun, raw)
-                entry = Entry(record, version, record, version)
-            self.entries[key] = entry
+        return self.entries.get(key) or self._decoded(key)
+
+    def _decoded(self, key: str) -> Entry:
+        try:
+            raw = self.raw[key]
+        except KeyError:
+            raise NotLoaded((key,)) from None
+        noun = key.partition(":")[0]
+        if self._corrupt and key in self._corrupt:
+            raise CorruptRecord(key, "holds another type: an operator must mend or delete the key")
+        record, version = (EMPTY[noun], 0) if raw is None else _decode(key, noun, raw)
+        entry = self.entries[key] = Entry(record, version, record, version)
         return entry
 
     def _record(self, key: str) -> Any:
-        return (self.entries.get(key) or self.entry(key)).record
+        return (self.entries.get(key) or self._decoded(key)).record
 
     def subject(self, kind: Kind, subject: str) -> Subject:
         """Return a subject's record; the empty one where it is unknown."""
@@ -365,7 +362,7 @@ class State:
 
     def next_version(self, key: str) -> int:
         """Return the version that `save` would give the record: in milliseconds, and above all it ever had."""
-        return self._above((self.entries.get(key) or self.entry(key)).version)
+        return self._above(self.entry(key).version)
 
     def page(self, page: Page) -> list[str]:
         """Return one page of an index, as it stands after everything before this command.
@@ -451,7 +448,7 @@ class State:
 
     def save(self, key: str, record: Record) -> int:
         """Put a new record in place of the present one and return its version."""
-        entry = self.entries.get(key) or self.entry(key)
+        entry = self.entries.get(key) or self._decoded(key)
         if key not in self._before:
             self._before[key] = (entry.record, entry.version)
         entry.record = record
@@ -470,14 +467,17 @@ class State:
 
     def claim(self, endpoint: str, owner: Owner | None) -> None:
         """Change who owns an endpoint id: taken before the commit for a new owner, after it for a release (None)."""
+        self._has_more = True
         self._new_claims[endpoint] = Claim(endpoint, self.owner(endpoint), owner)
 
     def send(self, key: str, sent: Sent) -> None:
         """Let whatever comes under ``key`` from now on be a repetition of ``sent``."""
+        self._has_more = True
         self._new_send = (key, sent)
 
     def go_on(self, key: str) -> None:
         """The record is due again at once: its rest goes before the next batch."""
+        self._has_more = True
         self._new_unfinished.append(key)
 
     def unfile(self, key: str) -> None:
@@ -486,6 +486,7 @@ class State:
 
     def touch(self, key: str) -> None:
         """File the record's deadline anew, also where the record does not change."""
+        self._has_more = True
         self._new_touched.append(key)
 
     def is_first_telling(self, endpoint: str, every_ms: int) -> bool:
@@ -494,6 +495,7 @@ class State:
         told_ms = self.told.get(told) or self._told_before.get(told, 0)
         if told_ms + every_ms > self.moment.now_ms:
             return False
+        self._has_more = True
         self._new_told.append(told)
         return True
 

@@ -169,7 +169,9 @@ async def test_rights_that_lack_are_said_and_may_be_given_later(own_server: Redi
     with Redis.from_url(own_server.url) as client:
         client.execute_command(*acl_command("bridge", "secret"))
         async with opened(f"redis://bridge:secret@127.0.0.1:{own_server.port}") as registry:
-            for lacking in ("-info", "-sadd", "-evalsha", "resetkeys", "-hmget", "-mget", "-mset", "-xadd", "-zadd"):
+            reading = ("info", "sadd", "evalsha", "hmget", "getrange", "type", "watch")
+            writing = ("multi", "mset", "xadd", "zadd", "hset", "exec")
+            for lacking in ("resetkeys", *(f"-{right}" for right in (*reading, *writing))):
                 client.execute_command("ACL", "SETUSER", "bridge", lacking)
                 await registry.close()
                 with pytest.raises(RegistryUnavailable, match=r"NOPERM.*docs/operations\.md"):
@@ -182,7 +184,7 @@ async def test_rights_that_lack_are_said_and_may_be_given_later(own_server: Redi
 def test_no_right_is_asked_for_that_is_not_used() -> None:
     """That the rights suffice, every other test of this folder shows: `real` has no others."""
     adapters = ROOT / "bridge" / "adapters"
-    sources = [*(adapters / "lua").glob("*.lua"), adapters / "registry.py", adapters / "redis_connection.py"]
+    sources = [*(adapters / "lua").glob("*.lua"), *adapters.glob("re*.py"), adapters / "transaction.py"]
     words = {word.lower() for source in sources for word in re.findall(r"""["']([A-Z]+)["']""", source.read_text())}
     by_redis_py = {"client|setname", "select"}
     rights = {word.removeprefix("+") for word in acl_command("bridge", "") if word.startswith("+")}

@@ -100,7 +100,7 @@ class TestScripts:
     ) -> None:
         with monkeypatch.context() as patched:
             broken = real.client.script_load('return redis.error_reply("ERR broken")')
-            patched.setattr(real.registry._commit, "_sha", broken)
+            patched.setattr(real.registry._check, "_sha", broken)
             assert await real.registry.commit(first()) == Corrupt("")
         assert isinstance(await real.registry.commit(first("2")), Committed)
 

@@ -1,12 +1,29 @@
 """What only real servers hold: keys by name and type, and what others wrote among them."""
 
 import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from bridge.domain.values import SENT_SECONDS, Claim, Commit, Kept, Owner, Page, Want, Write
+from bridge.adapters import registry as registry_module
+from bridge.adapters.redis_connection import Command, Then
+from bridge.adapters.registry import MAXIMUM_RACES
+from bridge.domain.values import (
+    SENT_SECONDS,
+    Claim,
+    Commit,
+    Committed,
+    Conflict,
+    Corrupt,
+    Kept,
+    Owner,
+    Page,
+    Want,
+    Write,
+)
 from bridge.errors import RegistryUnavailable
-from tests.contract.conftest import ORG, OnRedis, first, text
+from tests.contract.conftest import ORG, OnRedis, first, stored, text
 
 
 async def test_keys_are_those_of_the_design(real: OnRedis) -> None:
@@ -29,9 +46,10 @@ async def test_keys_are_those_of_the_design(real: OnRedis) -> None:
         "eb:clock": "hash",
         "eb:facts": "hash",
     }
-    [(entry, _)] = real.client.xrange("eb:{default}:journal")
+    [(_, entry)] = real.client.xrange("eb:{default}:journal")
+    assert entry == {"bridge": "test/1", "token": "1", "batch": "outputs"}
     assert [fields for _, fields in real.client.xrange("eb:{default}:audit")] == [{"entry": "{}"}]
-    assert real.client.hgetall("eb:{default}:bridges") == {"floor": "3", "token:test/1": f"1 {entry}"}
+    assert real.client.hgetall("eb:{default}:bridges") == {"floor": "3", "epoch": "0", "token:test/1": "1 ?"}
     assert SENT_SECONDS - 10 < real.client.ttl("eb:{default}:sent:abc") <= SENT_SECONDS
     assert real.client.get("eb:endpoint-owner:a%251") == '["default","user","ann",1]'
 
@@ -82,3 +100,84 @@ async def test_trips_of_many_tasks_do_not_mix(real: OnRedis) -> None:
         assert (await real.registry.load({ORG: Want([key])})).organizations[ORG].records == {key: text(number + 1)}
 
     await asyncio.gather(*map(one, range(50)))
+
+
+class Between:
+    """Does something to the server after each check and before the transaction that it allowed, a number of times."""
+
+    def __init__(
+        self, real: OnRedis, monkeypatch: pytest.MonkeyPatch, act: Callable[[Any], object], times: int
+    ) -> None:
+        ask_then = real.registry._redis.ask_then
+        self.checks = 0
+
+        async def watched(commands: Sequence[Command], then: Then) -> list[Any]:
+            def interrupted(replies: list[Any]) -> Sequence[Command]:
+                self.checks += 1
+                if self.checks <= times:
+                    act(real.client)
+                return then(replies)
+
+            return await ask_then(commands, interrupted)
+
+        monkeypatch.setattr(real.registry._redis, "ask_then", watched)
+
+
+async def test_a_commit_that_another_bridges_overtook_is_checked_again(
+    real: OnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await real.registry.commit(first())
+    between = Between(real, monkeypatch, lambda client: client.hset("eb:{default}:bridges", "token:other/1", "9 -"), 2)
+    assert await real.registry.commit(Commit(ORG, "2", [Write("user:ann", 5, text(6))])) == Committed(None)
+    assert between.checks == 3
+    assert await stored(real.registry) == text(6)
+
+
+async def test_one_that_is_overtaken_all_the_time_is_a_conflict(real: OnRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    Between(real, monkeypatch, lambda client: client.hincrby("eb:{default}:bridges", "other", 1), MAXIMUM_RACES)
+    assert await real.registry.commit(first()) == Conflict("bridges")
+    assert await stored(real.registry) is None
+    assert isinstance(await real.registry.commit(first()), Committed)
+
+
+@pytest.mark.parametrize("key", ["deadlines", "journal", "online:user"])
+async def test_a_key_that_is_spoilt_behind_the_check_is_found(
+    real: OnRedis, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    Between(real, monkeypatch, lambda client: client.set(f"eb:{{default}}:{key}", "x"), 1)
+    spoilt = first(deadlines={"user:ann": 7}, members={"online:user": {"ann": True}})
+    assert await real.registry.commit(spoilt) == Corrupt(key)
+    assert await stored(real.registry) is None
+
+
+async def test_a_batch_takes_three_trips_and_its_records_pass_through_no_script(
+    real: OnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips: list[list[bytes]] = []
+    exchange = real.registry._redis._exchange
+
+    async def counted(packed: list[bytes]) -> list[Any]:
+        trips.append(packed)
+        return await exchange(packed)
+
+    monkeypatch.setattr(real.registry._redis, "_exchange", counted)
+    keys = [f"user:{number}" for number in range(250)]
+    await real.registry.load({ORG: Want(keys)})
+    body = '"%s"' % ("x" * 700)
+    writes = [Write(key, 0, text(5, body)) for key in keys]
+    assert isinstance(await real.registry.commit(Commit(ORG, "1", writes, journal=b"outputs")), Committed)
+    load, check, changes = trips
+    assert len(load) == 4  # the time, the clock, the floor, the records
+    assert sum(map(len, check)) < 250 * 60
+    assert [change.split(b"\r\n", 3)[2] for change in changes] == [b"MSET", b"XADD", b"HSET", b"EXEC"]
+
+
+async def test_the_entry_of_a_lost_answer_is_found_among_many(real: OnRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "JOURNAL_CHUNK", 2)
+    mine = await real.registry.commit(first())
+    for number in range(5):
+        real.client.xadd("eb:{default}:journal", {"bridge": "other/1", "token": str(number), "batch": "x"})
+    assert await real.registry.commit(first()) == mine
+    assert isinstance(mine, Committed)
+    await real.registry.settle({ORG: [mine.entry or ""]})
+    assert await real.registry.commit(first()) == Committed(None)

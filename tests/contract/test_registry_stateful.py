@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from msgspec.structs import replace
 
 from bridge.adapters.memory import MemoryRegistry
 from bridge.domain.values import Claim, Commit, Committed, Owner, Page, Want, Write
@@ -92,7 +93,7 @@ def test_the_model_and_valkey_agree(valkey: RedisServer) -> None:
             self, organization: str, writes: list[Write], checks: dict[str, int], token: int, **rest: Any
         ) -> None:
             true_writes = [
-                write._replace(expected=self.known(organization, write.key, write.expected)) for write in writes
+                replace(write, expected=self.known(organization, write.key, write.expected)) for write in writes
             ]
             true_checks = {key: self.known(organization, key, guess) for key, guess in checks.items()}
             self.commit_both(Commit(organization, f"token {token}", true_writes, true_checks, **rest))

@@ -131,7 +131,12 @@ class Outbox:
                 duplicate, is_copy = self._duplicate, True
             elif backlog:
                 item = backlog.popleft()
-                packet_id = self._next_id() if item[0].qos else 0
+                packet_id = 0
+                if item[0].qos:
+                    packet_id = self._last_id + 1
+                    if packet_id > HIGHEST_PACKET_ID or packet_id in window:
+                        packet_id = self._next_id()
+                    self._last_id = packet_id
                 duplicate = is_copy = False
             else:
                 break
@@ -192,5 +197,4 @@ class Outbox:
         while True:
             packet_id = packet_id + 1 if packet_id < HIGHEST_PACKET_ID else 1
             if packet_id not in self._window:
-                self._last_id = packet_id
                 return packet_id

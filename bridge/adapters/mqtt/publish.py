@@ -4,6 +4,7 @@ The usual output (QoS 1, ``event-id``, ASCII, of ordinary size) is put together 
 the general way below, which asks the codec and takes everything else. A property test reads both back.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from mqtt5 import PublishPacket, QoS
@@ -21,6 +22,14 @@ _LONGEST_STRING_BYTES: Final = 65_535  # section 1.5.4
 # The fast path writes a str whose characters are bytes, encoded once: nothing joins small pieces faster than an
 # f-string.
 _BYTE: Final = [chr(value) for value in range(256)]
+
+
+@lru_cache(maxsize=16_384)
+def _is_usual(topic: str) -> bool:
+    """Tell whether a topic may stand in a packet, and its length in one byte; as short as this, it is not too deep."""
+    return (
+        0 < len(topic) < MOST_LEVELS and topic.isascii() and topic.isprintable() and not ("+" in topic or "#" in topic)
+    )
 
 
 def encode(output: Output, packet_id: int, *, duplicate: bool = False, is_state: bool = False) -> bytes:
@@ -42,15 +51,11 @@ def encode(output: Output, packet_id: int, *, duplicate: bool = False, is_state:
     event_size = len(event_id)
     size = topic_size + event_size + len(output.payload) + 37
     if (
-        0 < event_size < 96  # the length of the properties takes one byte
-        and 0 < topic_size < MOST_LEVELS  # so it cannot be too deep, and its length takes one byte
-        and 128 <= size < 16_384  # the remaining length takes two
-        and topic.isascii()
+        128 <= size < 16_384  # the remaining length takes two bytes
+        and 0 < event_size < 96  # the length of the properties takes one
         and event_id.isascii()
-        and topic.isprintable()
         and event_id.isprintable()
-        and "+" not in topic
-        and "#" not in topic
+        and _is_usual(topic)
         and output.qos
         and output.correlation is None
         and not (output.redelivered or output.retain or output.expiry_seconds or duplicate)
