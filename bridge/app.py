@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import random
 import secrets
@@ -43,6 +44,8 @@ _ANSWER_SECONDS = 5.0
 # From when on `/readyz` says so. The registry clock moves about once a second.
 _SILENT_SECONDS = 5.0
 _SWEEP_LAG_MS = 30_000
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h: what is kept at the heap's end; from which size on it is not used
+_MALLOC_OPTIONS = {_TRIM_THRESHOLD: 32 * 1024 * 1024, _MMAP_THRESHOLD: 4 * 1024 * 1024}
 
 _T = TypeVar("_T")
 
@@ -64,7 +67,7 @@ async def run(settings: Settings) -> int:
 
 
 async def _live(settings: Settings) -> int:
-    _tune_garbage_collection()
+    _tune_memory()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -197,11 +200,19 @@ def _deaths(error: Exception) -> Iterator[_Died]:
         yield error if isinstance(error, _Died) else _Died("main", error)
 
 
-def _tune_garbage_collection() -> None:
-    """Let the collector look seldom: the line makes no cycles, and by default it took an eighth of the time."""
+def _tune_memory() -> None:
+    """Let the garbage collector look seldom, and the allocator keep what it will need again for the next batch.
+
+    The line makes no cycles, and by default the collector took an eighth of the time. glibc would give a batch's pages
+    back to the system and fault them in for the next one, three for every four events.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, others do not
+    if mallopt is not None:
+        for option, size_bytes in _MALLOC_OPTIONS.items():
+            mallopt(option, size_bytes)
 
 
 async def _open(

@@ -197,8 +197,8 @@ class Part:
     def _count(self, first: int) -> None:
         """Count the bytes of the outputs from ``first`` on, and take out what the broker would not take."""
         size_bytes = 0
-        for index in range(first, len(self.outputs)):
-            size_bytes += len(self.outputs[index].payload)
+        for output in self.outputs[first:]:
+            size_bytes += len(output.payload)
         if size_bytes > self._unchecked_bytes:
             self.outputs[first:] = self._sendable(self.outputs[first:])
         self._bytes += size_bytes

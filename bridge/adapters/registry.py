@@ -22,7 +22,7 @@ from bridge.adapters.redis_connection import (
     code,
     reason,
 )
-from bridge.adapters.transaction import UNNAMED, changes, expectations
+from bridge.adapters.transaction import UNNAMED, Transaction
 from bridge.domain.values import (
     KINDS,
     SENT_SECONDS,
@@ -126,23 +126,17 @@ class RedisRegistry:
         Two trips. The first watches what every commit changes and lets check.lua look at every version and type; the
         second makes the changes in one transaction, which Redis drops where anything watched has changed since.
         """
-        prefix = self._of(commit.organization)
-        records, versions, types = expectations(commit)
-        keys = ("bridges", *records, *types)
-        bridges, *names = [prefix + key for key in keys]
-        arguments: list[str | int] = [f"token:{self._bridge}", commit.token, self._epoch, versions, *types.values()]
+        transaction = Transaction(commit, self._of(commit.organization), self._bridge, self._epoch)
         check: list[Command] = [
             ("SADD", self._global("organizations"), commit.organization),
-            ("WATCH", bridges, *names[len(records) :]),
-            self._check.call((bridges, *names), arguments),
-            ("MULTI",),
+            *transaction.check(self._check),
         ]
 
         def then(replies: list[Any]) -> list[Command]:
-            if not any(isinstance(reply, ResponseError) for reply in replies) and replies[-2][0] == b"free":
-                return changes(commit, prefix, self._bridge, self._epoch, replies[-2][1])
-            # Where MULTI itself was refused, nothing may follow: it would be done at once.
-            return [("DISCARD",)] if replies[-1] == b"OK" else []
+            *_, answer, begun = replies
+            if not any(isinstance(reply, ResponseError) for reply in replies) and answer[0] == b"free":
+                return transaction.changes(floor=answer[1])
+            return [("DISCARD",)] if begun == b"OK" else []
 
         for _ in range(MAXIMUM_RACES):
             try:
@@ -158,7 +152,7 @@ class RedisRegistry:
             if status == b"committed":
                 return Committed(await self._entry_of(commit) if detail == UNNAMED.encode() else None)
             if status != b"free":
-                return (Conflict if status == b"conflict" else Corrupt)(keys[detail - 1])
+                return (Conflict if status == b"conflict" else Corrupt)(transaction.key(detail))
             if done is not None:
                 _granted(done)
                 return Committed(None if commit.journal is None else done[-2].decode())

@@ -3,79 +3,94 @@
 The writes go from the request into the registry as they are, in one MULTI/EXEC: a script would read every byte of them.
 """
 
-from typing import NamedTuple
-
-from bridge.adapters.redis_connection import Command
+from bridge.adapters.redis_connection import Command, Script
 from bridge.domain.values import Commit
 
-UNNAMED, NO_ENTRY = "?", "-"  # what is kept of a commit besides its token: it has a journal entry, or none
+NO_ENTRY, UNNAMED = "-", "?"  # what is kept of a commit besides its token: it had no journal entry, or one
 
 
-class Expectations(NamedTuple):
-    """What must hold, keys relative to the organization.
-
-    Attributes:
-        records: keys of the records to write or to check.
-        versions: what is expected of each of them, as check.lua reads it.
-        types: the other keys that are written -> the type that each must have, where it is there.
-    """
-
-    records: list[str]
-    versions: str
-    types: dict[str, str]
-
-
-def expectations(commit: Commit) -> Expectations:
-    """Return what must hold for a commit."""
-    records: list[str] = []
-    versions: list[str] = []
-    for write in commit.writes:
-        records.append(write.key)
-        if write.expected:
-            versions.append(f"={write.expected}")
-        else:
-            versions.append("-" if write.text is None else "+" + write.text.partition(b":")[0].decode())
-    records += commit.checks
-    versions += [f"={expected}" if expected else "-" for expected in commit.checks.values()]
-    types = dict.fromkeys((*(["deadlines"] if commit.deadlines else []), *commit.members), "zset")
-    if commit.journal is not None:
-        types["journal"] = "stream"
-    return Expectations(records, "".join(versions), types)
-
-
-def changes(commit: Commit, prefix: str, bridge: str, epoch: int, floor: int) -> list[Command]:
-    """Return what follows MULTI; the journal entry, where there is one, is the last change but one.
+class Transaction:
+    """One commit.
 
     Args:
         commit: what to change.
-        prefix: stands before every key.
+        prefix: stands before every key of its organization.
         bridge: whose commit it is.
         epoch: with which it commits.
-        floor: the organization's present floor, which is only ever raised.
     """
-    commands: list[Command] = []
-    written: list[str | bytes] = []
-    deleted: list[str] = []
-    for write in commit.writes:
-        if write.text is None:
-            deleted.append(prefix + write.key)
-        else:
-            written += (prefix + write.key, write.text)
-    if written:
-        commands.append(("MSET", *written))
-    if deleted:
-        commands.append(("DEL", *deleted))
-    _change_set(commands, prefix + "deadlines", commit.deadlines)
-    for index, members in commit.members.items():
-        _change_set(commands, prefix + index, {member: 0 if is_in else None for member, is_in in members.items()})
-    if commit.journal is not None:
-        entry = ("bridge", bridge, "token", commit.token, "batch", commit.journal)
-        commands.append(("XADD", prefix + "journal", "*", *entry))
-    kept = f"{commit.token} {NO_ENTRY if commit.journal is None else UNNAMED}"
-    raised = ("floor", commit.floor) if commit.floor > floor else ()
-    commands.append(("HSET", prefix + "bridges", f"token:{bridge}", kept, "epoch", epoch, *raised))
-    commands.append(("EXEC",))
-    return commands
+
+    def __init__(self, commit: Commit, prefix: str, bridge: str, epoch: int) -> None:
+        self._commit = commit
+        self._prefix = prefix
+        self._bridge = bridge
+        self._epoch = epoch
+        self._records = [prefix + write.key for write in commit.writes]
+        self._records += [prefix + key for key in commit.checks]
+        self._types = dict.fromkeys([prefix + index for index in commit.members], "zset")
+        if commit.deadlines:
+            self._types[prefix + "deadlines"] = "zset"
+        if commit.journal is not None:
+            self._types[prefix + "journal"] = "stream"
+
+    def check(self, script: Script) -> list[Command]:
+        """Return what looks whether the changes may be made, and begins them; the script's answer is the last but one.
+
+        MULTI goes with it, since what follows a refused MULTI would be done at once.
+        """
+        bridges = self._prefix + "bridges"
+        arguments: list[str | int] = [f"token:{self._bridge}", self._commit.token, self._epoch, self._versions()]
+        arguments += self._types.values()
+        return [
+            ("WATCH", bridges, *self._types),
+            script.call([bridges, *self._records, *self._types], arguments),
+            ("MULTI",),
+        ]
+
+    def key(self, number: int) -> str:
+        """Return the key, relative to the organization, that the script calls by its number."""
+        return ["bridges", *self._records, *self._types][number - 1].removeprefix(self._prefix)
+
+    def changes(self, floor: int) -> list[Command]:
+        """Return what follows MULTI; the journal entry, where there is one, is the last change but one.
+
+        Args:
+            floor: the organization's present floor, which is only ever raised.
+        """
+        commit, prefix = self._commit, self._prefix
+        commands: list[Command] = []
+        written: list[str | bytes] = []
+        deleted: list[str] = []
+        for name, write in zip(self._records, commit.writes, strict=False):
+            if write.text is None:
+                deleted.append(name)
+            else:
+                written += (name, write.text)
+        if written:
+            commands.append(("MSET", *written))
+        if deleted:
+            commands.append(("DEL", *deleted))
+        _change_set(commands, prefix + "deadlines", commit.deadlines)
+        for index, members in commit.members.items():
+            _change_set(commands, prefix + index, {member: 0 if is_in else None for member, is_in in members.items()})
+        if commit.journal is not None:
+            entry = ("bridge", self._bridge, "token", commit.token, "batch", commit.journal)
+            commands.append(("XADD", prefix + "journal", "*", *entry))
+        kept = f"{commit.token} {NO_ENTRY if commit.journal is None else UNNAMED}"
+        raised = ("floor", commit.floor) if commit.floor > floor else ()
+        commands.append(("HSET", prefix + "bridges", f"token:{self._bridge}", kept, "epoch", self._epoch, *raised))
+        commands.append(("EXEC",))
+        return commands
+
+    def _versions(self) -> str:
+        """Return what is expected of each record, as check.lua reads it."""
+        versions: list[str] = []
+        for write in self._commit.writes:
+            if write.expected:
+                versions.append(f"={write.expected}")
+            else:
+                versions.append("-" if write.text is None else "+" + write.text.partition(b":")[0].decode())
+        versions += [f"={expected}" if expected else "-" for expected in self._commit.checks.values()]
+        return "".join(versions)
 
 
 def _change_set(commands: list[Command], key: str, scores: dict[str, int | None]) -> None:

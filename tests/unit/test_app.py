@@ -46,7 +46,7 @@ def _house(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     async def opened(*_: object, **__: object) -> tuple[str, list[Any]]:
         return "client", []
 
-    monkeypatch.setattr(app, "_tune_garbage_collection", lambda: None)
+    monkeypatch.setattr(app, "_tune_memory", lambda: None)
     monkeypatch.setattr(app, "RedisRegistry", lambda *_, **__: SimpleNamespace(close=nothing, hold=forever))
     monkeypatch.setattr(app, "_open", opened)
     monkeypatch.setattr(Session, "run", forever)

@@ -8,6 +8,7 @@ The bridge subscribes at QoS 1, but whoever had the session before it may have l
 taken like the others: PUBREC stands in the place of PUBACK, and every PUBREL is answered (section 4.3.3).
 """
 
+import re
 import struct
 from collections import deque
 from enum import Enum
@@ -53,6 +54,8 @@ _PINGREQ: Final = PingReqPacket().write()
 # Success without properties may leave out its code (section 3.4.2.1), so that the whole packet is a word of 32 bits.
 _PUBACK: Final = 0x4002_0000
 _PUBREC: Final = 0x5002_0000
+_PUBACK_TYPE: Final = 0x40
+_PUBACKS: Final = re.compile(rb"(?:\x40\x02..)+", re.DOTALL)  # a broker acknowledges many outputs after one another
 _QOS_2: Final = 0x04  # in the first byte of a PUBLISH packet (section 3.3.1)
 # The codec's enums are no int enums, whatever its stubs say: not hashable, and always true.
 _SUCCESS: Final = PubAckReasonCode.SUCCESS
@@ -172,12 +175,13 @@ class Connection:
         offset = 0
         while offset < size:
             header = data[offset]
-            if established and header == 0x40 and size - offset >= 4 and data[offset + 1] == 2:
-                batch = self._outbox.settle(data[offset + 2] << 8 | data[offset + 3], 0)
-                if batch is not None:
-                    finished.append(batch)
-                offset += 4
-                continue
+            if header == _PUBACK_TYPE and established:
+                pubacks = _PUBACKS.match(data, offset)
+                if pubacks is not None:
+                    words = struct.unpack(f">{(pubacks.end() - offset) // 4}I", pubacks[0])
+                    finished += self._outbox.settle_all([word & 0xFFFF for word in words])
+                    offset = pubacks.end()
+                    continue
             try:
                 packet, used = read(view[offset:])
             except IndexError:

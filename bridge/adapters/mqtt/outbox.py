@@ -11,7 +11,7 @@ any more; a copy is, since section 4.4 demands it, with one second.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -167,6 +167,19 @@ class Outbox:
             batch.left -= 1
             if not batch.left:
                 finished.append(batch)
+        return finished
+
+    def settle_all(self, packet_ids: Iterable[int]) -> list[Batch]:
+        """Take many PUBACKs that tell of success; see `settle`. Returns the batches whose last ones they were."""
+        finished: list[Batch] = []
+        window = self._window
+        for packet_id in packet_ids:
+            item = window.pop(packet_id, None)
+            if item is not None:
+                batch = item[1]
+                batch.left -= 1
+                if not batch.left:
+                    finished.append(batch)
         return finished
 
     def settle(self, packet_id: int, code: int) -> Batch | None:
