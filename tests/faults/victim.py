@@ -115,7 +115,7 @@ def _without_dup_recognition() -> None:
 
 def _without_compare_and_set() -> None:
     """A commit writes over what somebody else wrote since the load."""
-    _edit("commit", "if expected == '' or string.find(text, expected, 1, true) ~= 1 then", "if false then")
+    _edit("check", "if start ~= expected then", "if false then")
 
 
 def _without_outage_clock() -> None:
