@@ -10,8 +10,10 @@ import typer
 
 from bridge.acl import access_rules
 from bridge.config import documented_defaults, effective, load_settings, load_with_sources, rooms
-from bridge.errors import BridgeError, ConfigError
+from bridge.errors import BridgeError, ConfigError, Unreachable
 from bridge.logs import configure_logging
+from bridge.shell import doctor, endpoints, explain, presence, rpc, send, simulate, tail
+from bridge.shell.options import ConfigOption, SecretsOption
 
 EXAMPLES = """
 \b
@@ -24,6 +26,10 @@ Examples:
       is it right, and if not, what is wrong
   ENDPOINT_BRIDGE_MQTT__HOST=broker endpoint-bridge run --secrets /run/secrets
       beside a broker of your own
+  endpoint-bridge doctor --config bridge.toml
+      is all well, and if not, what to do
+
+Exit codes: 0 done, 1 refused or at fault, 2 a setting or an argument is wrong, 3 no broker or no bridge answers.
 """
 
 app = typer.Typer(
@@ -36,17 +42,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Configuration file. [default: $ENDPOINT_BRIDGE_CONFIG, else config/bridge.toml where it exists]"
-    ),
-]
-SecretsOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder with one file per secret, such as mqtt.password. [default: $ENDPOINT_BRIDGE_SECRETS]"),
-]
 
 
 @app.command()
@@ -134,6 +129,12 @@ def acl(
     typer.echo(access_rules(load_settings(config, secrets, os.environ), organization), nl=False)
 
 
+app.add_typer(endpoints.app, name="endpoints")
+for _room in (presence, send, rpc, tail, simulate, explain, doctor):
+    _name = _room.__name__.rpartition(".")[2]
+    app.command(_name, epilog=_room.EXAMPLES)(getattr(_room, _name))
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         try:
@@ -161,4 +162,4 @@ def main() -> None:
         sys.exit(2)
     except BridgeError as error:
         print(f"endpoint-bridge: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(3 if isinstance(error, Unreachable) else 1)

@@ -4,7 +4,8 @@ BridgeError
 ├── ConfigError             the operator's fault: fix the named setting (exit code 2)
 ├── LeaseLost               another bridge has taken over: stop what is in hand and stand by
 ├── Refusal                 the caller's fault: carries a code of the contract; the same input fails again
-└── RegistryUnavailable     Redis is away, loading, read-only or full: nothing was decided, retry
+├── RegistryUnavailable     Redis is away, loading, read-only or full: nothing was decided, retry
+└── Unreachable             a command of the shell finds no broker, or no bridge there (exit code 3)
 
 Refusals are values wherever they can be (the line turns them into answers); they are raised only inside decode and
 decide, and caught at the line's edge. Vendor exceptions stop at the adapter that talks to the vendor.
@@ -37,6 +38,10 @@ class Refusal(BridgeError):
 
 class LeaseLost(BridgeError):
     """Another bridge is the active one: nothing was decided, and nothing more may be until the lease comes back."""
+
+
+class Unreachable(BridgeError):
+    """The broker or the bridge does not answer a guest; the message says which, why, and what to do."""
 
 
 class RegistryUnavailable(BridgeError):

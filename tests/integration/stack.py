@@ -293,12 +293,12 @@ class Bridge(Server):
     def __init__(self, directory: Path, watch: Client, settings: dict[str, str]) -> None:
         super().__init__(directory, port=1)
         given = {"HTTP__PORT": "0", **settings}
-        self._settings = {f"ENDPOINT_BRIDGE_{name}": value for name, value in given.items()}
+        self.settings = {f"ENDPOINT_BRIDGE_{name}": value for name, value in given.items()}
         self._watch = watch
         self._mark = 0
 
     def command(self) -> list[str]:
-        assignments = [f"{name}={value}" for name, value in self._settings.items()]
+        assignments = [f"{name}={value}" for name, value in self.settings.items()]
         path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
         return ["env", *assignments, f"PYTHONPATH={path}", sys.executable, "-m", "bridge", "run"]
 
@@ -327,14 +327,14 @@ class Bridge(Server):
     @property
     def http_url(self) -> str:
         """Where its HTTP listens."""
-        return f"http://127.0.0.1:{self._settings['ENDPOINT_BRIDGE_HTTP__PORT']}"
+        return f"http://127.0.0.1:{self.settings['ENDPOINT_BRIDGE_HTTP__PORT']}"
 
     def ready(self) -> bool:
         return "online" in self.states(self._mark)
 
     def states(self, mark: int = 0) -> list[str]:
         """What the state topic said after a mark, oldest first."""
-        topic = f"bridge/{self._settings['ENDPOINT_BRIDGE_NAME']}/state"
+        topic = f"bridge/{self.settings['ENDPOINT_BRIDGE_NAME']}/state"
         return [m.payload.decode() for m in self._watch.messages[mark:] if m.topic.endswith(topic)]
 
     @contextmanager
