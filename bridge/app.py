@@ -301,7 +301,6 @@ async def _serve(
         rules=built.rules,
         registry_topics=built.registry_topics,
         reporter=Reporter(session, _own_topic(settings, settings.topics.rejected)),
-        default_organization=settings.default_organization,
         instance=instance,
         new_epoch=lambda: secrets.token_hex(8),
         meters=meters,

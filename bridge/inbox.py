@@ -1,8 +1,10 @@
 """The inbox: what has arrived and waits for the line, in order of arrival and bounded.
 
-QoS 1 is bounded by Receive Maximum, since nothing is acknowledged before it was decided. QoS 0 is bounded here: of
-equal empty messages that nobody wants answered (keepalives) one is kept, and beyond the limit the newest is dropped
-and counted. Commands that do not come by MQTT stand in the same order: their answers reflect all that came before.
+QoS 1 is bounded by Receive Maximum, since nothing is acknowledged before it was decided; where the broker does not keep
+to that, reading stops once there is no more room. QoS 0 is bounded here: of equal empty messages that nobody wants
+answered (keepalives) one is kept, and beyond the limit the newest is dropped and counted. Keepalives have places of
+their own, which no other flood takes. Commands that do not come by MQTT stand in the same order: their answers reflect
+all that came before.
 """
 
 import asyncio
@@ -18,8 +20,10 @@ from bridge.domain.values import Receipt
 from bridge.errors import Refusal
 from bridge.ports import Waiter
 
-MAXIMUM_QOS0 = 50_000
+MAXIMUM_QOS0 = 50_000  # keepalives, and as many others
 MAXIMUM_QOS0_BYTES = 64 * 1024 * 1024
+MAXIMUM_BYTES = 128 * 1024 * 1024
+MAXIMUM_WAITING = 200_000  # beyond what QoS 0 and all packet ids together may come to
 MAXIMUM_ORDERS = 10_000
 
 
@@ -76,7 +80,8 @@ class Inbox:
         self._arrivals: deque[Arrival | Order | Mark] = deque()
         self._counts = counts
         self._qos0 = 0
-        self._qos0_bytes = 0
+        self._bytes = 0
+        self._reads: deque[tuple[int, int]] = deque()  # how many messages of a read wait, and their bytes
         self._orders = 0
         self._has_dropped = False
         self._empty_topics: set[str] = set()
@@ -90,6 +95,11 @@ class Inbox:
         """How many arrivals and marks wait."""
         return len(self._arrivals)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be received now."""
+        return self._bytes < MAXIMUM_BYTES and len(self._arrivals) < MAXIMUM_WAITING
+
     # The listener's side: synchronous and quick.
 
     def connected(self, connection: int, session_present: bool) -> None:
@@ -100,33 +110,38 @@ class Inbox:
         """Every subscription is granted."""
         self.is_subscribed = True
 
-    def received(self, publishes: Sequence[Arrival]) -> None:
-        """Queue what one read brought."""
+    def received(self, publishes: Sequence[Arrival], size_bytes: int) -> None:
+        """Queue what one read brought, which had ``size_bytes`` on the wire."""
         self._counts["received"] += len(publishes)
         if not self._arrivals:
             self._since = perf_counter()
         append = self._arrivals.append
+        kept = len(publishes)
         for arrival in publishes:
             if arrival[1] is None and not self._may_wait(arrival[0]):
+                kept -= 1
                 continue
             append(arrival)
+        if kept:
+            size_bytes = size_bytes * kept // len(publishes)
+            self._reads.append((kept, size_bytes))
+            self._bytes += size_bytes
         self._waiting.set()
 
     def _may_wait(self, inbound: Input) -> bool:
-        is_keepalive = _is_keepalive(inbound)
-        if is_keepalive and inbound.topic in self._empty_topics:
-            self._counts["coalesced"] += 1
-            return False
-        size_bytes = len(inbound.payload)
-        if self._qos0 >= MAXIMUM_QOS0 or self._qos0_bytes + size_bytes > MAXIMUM_QOS0_BYTES:
-            self._counts["dropped_qos0"] += 1
-            self._has_dropped = True
-            return False
-        if is_keepalive:
-            self._empty_topics.add(inbound.topic)
-        self._qos0 += 1
-        self._qos0_bytes += size_bytes
-        return True
+        if _is_keepalive(inbound):
+            if inbound.topic in self._empty_topics:
+                self._counts["coalesced"] += 1
+                return False
+            if len(self._empty_topics) < MAXIMUM_QOS0:
+                self._empty_topics.add(inbound.topic)
+                return True
+        elif self._qos0 < MAXIMUM_QOS0 and self._bytes < MAXIMUM_QOS0_BYTES:
+            self._qos0 += 1
+            return True
+        self._counts["dropped_qos0"] += 1
+        self._has_dropped = True
+        return False
 
     def confirmed(self, connection: int, acknowledged: int, caught_up: bool) -> None:
         """A PINGRESP: its place in the line is after everything received before it; only the newest counts."""
@@ -180,26 +195,41 @@ class Inbox:
         now = perf_counter()
         self.waited_seconds, self._since = now - self._since, now
         taken: list[Arrival | Order] = []
+        orders = 0
         for _ in range(min(limit, len(arrivals))):
             head = arrivals.popleft()
             if isinstance(head, tuple):  # as most are
                 if head[1] is None:
                     self._leave(head[0])
             elif isinstance(head, Order):
-                self._orders -= 1
+                orders += 1
             else:
                 if not taken:
                     return head
                 arrivals.appendleft(head)
                 break
             taken.append(head)
+        self._orders -= orders
+        self._release(len(taken) - orders)
         return taken
 
     def _leave(self, inbound: Input) -> None:
-        self._qos0 -= 1
-        self._qos0_bytes -= len(inbound.payload)
         if _is_keepalive(inbound):
             self._empty_topics.discard(inbound.topic)
+        else:
+            self._qos0 -= 1
+
+    def _release(self, count: int) -> None:
+        """Give the room of so many messages back; those of one read are counted alike."""
+        while count:
+            waiting, size_bytes = self._reads.popleft()
+            if waiting > count:
+                left_bytes = size_bytes * (waiting - count) // waiting
+                self._reads.appendleft((waiting - count, left_bytes))
+                self._bytes -= size_bytes - left_bytes
+                return
+            count -= waiting
+            self._bytes -= size_bytes
 
 
 def _is_keepalive(inbound: Input) -> bool:

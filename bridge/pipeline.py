@@ -31,7 +31,7 @@ from bridge.domain.rules import Rules
 from bridge.domain.state import State
 from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corrupt, Moment, Output, Receipt, Want
 from bridge.errors import Refusal, RegistryUnavailable, trail
-from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Order, Sweep, Walk
+from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Mark, Order, Sweep, Walk
 from bridge.meters import Meters
 from bridge.outcomes import Outcomes
 from bridge.ports import Broker, Registry
@@ -71,7 +71,6 @@ class Line:
         rules: the configuration's numbers.
         registry_topics: shows the records to subscribers; None where none does.
         reporter: tells of rejections.
-        default_organization: to whom an input is counted that names no organization.
         instance: unique to this process, of letters and digits; makes event ids and batch tokens unique.
         new_epoch: makes an unguessable name for a new MQTT session.
         meters: what is counted and timed.
@@ -94,7 +93,6 @@ class Line:
         rules: Rules,
         registry_topics: RegistryTopics | None,
         reporter: Reporter,
-        default_organization: str,
         instance: str,
         new_epoch: Callable[[], str],
         meters: Meters,
@@ -110,7 +108,6 @@ class Line:
         self._rules = rules
         self._registry_topics = registry_topics
         self._reporter = reporter
-        self._default_organization = default_organization
         self._instance = instance
         self._new_epoch = new_epoch
         self._meters = meters
@@ -124,6 +121,7 @@ class Line:
         self._told_ms: dict[tuple[str, str], int] = {}
         self._corrupt: set[tuple[str, str]] = set()
         self._unreadable: set[tuple[str, str]] = set()
+        self._refused: list[tuple[Input, Refusal, Receipt | None]] = []
         self._owed: list[tuple[str, str, JournalEntry]] = []
         self._walked: str | None = None  # how far the walk over all registry topics is; None: it is over
         self._is_stopping = False
@@ -160,7 +158,7 @@ class Line:
                 await self._inbox.wait()
                 await self._broker.drained()
                 await self._outcomes.drained()
-                taken = self._inbox.take(MAXIMUM_BATCH)
+                taken = self._take()
                 if isinstance(taken, Connected):
                     await self._connected(taken)
                 elif isinstance(taken, Confirmed):
@@ -173,7 +171,10 @@ class Line:
                 elif taken:
                     self._meters.batch_inputs.observe(len(taken))
                     self._meters.wait.observe(self._inbox.waited_seconds)
-                    await self._settle_items([item for item in map(self._item, taken) if item is not None])
+                    items = [item for item in map(self._item, taken) if item is not None]
+                    if self._refused:
+                        await self._reject()
+                    await self._settle_items(items)
                 self._corrupt.clear()
                 self._conflicts.clear()
         except Stopped:
@@ -187,11 +188,17 @@ class Line:
         with contextlib.suppress(Stopped):
             while self._settlement.is_journaled:
                 await self._inbox.wait()
-                taken = self._inbox.take(MAXIMUM_BATCH)
+                taken = self._take()
                 if isinstance(taken, Connected):
                     await self._connected(taken)
                 elif isinstance(taken, Confirmed):
                     await self._forget_settled(taken)
+
+    def _take(self) -> Mark | list[Arrival | Order]:
+        taken = self._inbox.take(MAXIMUM_BATCH)
+        if self._inbox.has_room:
+            self._broker.read_on()
+        return taken
 
     # Marks.
 
@@ -292,23 +299,37 @@ class Line:
         if isinstance(arrival, Order):
             return Item(arrival.organization, (arrival.command,), arrival.waiter)
         inbound, receipt = arrival
+        try:
+            decoded = self._intake.decode(inbound)
+        except Refusal as refusal:
+            self._refused.append((inbound, refusal.with_traceback(None), receipt))
+            return None
+        except Exception as error:
+            log.error("A codec failed: its input is rejected. This is a bug.", trail=trail(error))
+            reason = f"the bridge failed to read it ({type(error).__name__}), see its log"
+            self._refused.append((inbound, Refusal("invalid_field", reason), receipt))
+            return None
         held = None
         if receipt is not None:
             held = self._hold(receipt, inbound)
             if held is None:
                 return None
-        try:
-            decoded = self._intake.decode(inbound)
-        except Refusal as error:
-            refusal = error
-        except Exception as error:
-            log.error("A codec failed: its input is rejected. This is a bug.", trail=trail(error))
-            refusal = Refusal("invalid_field", f"the bridge failed to read it ({type(error).__name__}), see its log")
-        else:
-            if decoded.commands is ECHO:
-                self._hear_echo()
-            return Item(decoded.organization, decoded.commands, decoded.reply, held, inbound)
-        return Item(self._default_organization, (Reject(refusal.code, refusal.message),), None, held, inbound)
+        if decoded.commands is ECHO:
+            self._hear_echo()
+        return Item(decoded.organization, decoded.commands, decoded.reply, held, inbound)
+
+    async def _reject(self) -> None:
+        """Tell of what could not be read, and let it be acknowledged: that is all there is to do for it.
+
+        It takes no part in the batch, so that a flood of it costs the others as little as can be. A copy of it with DUP
+        cannot be read either.
+        """
+        refused, self._refused = self._refused, []
+        now_ms = (await self._insist(lambda: self._registry.load({}))).moment.now_ms
+        for inbound, refusal, _ in refused:
+            self._counts[f"rejected:{refusal.code}"] += 1
+            self._reporter.report(inbound, refusal, now_ms)
+        self._broker.acknowledge([receipt for _, _, receipt in refused if receipt is not None])
 
     def _hear_echo(self) -> None:
         if not self._counts["echoes"]:

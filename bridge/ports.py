@@ -123,6 +123,9 @@ class Broker(Protocol):
     async def drained(self) -> None:
         """Return once few enough outputs wait for the broker that more may be made."""
 
+    def read_on(self) -> None:
+        """Read from the broker again, where that was stopped because too much waited here."""
+
 
 class Waiter(Protocol):
     """Who gave a command within this process, and waits for what comes of it."""

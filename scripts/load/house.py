@@ -46,6 +46,9 @@ class _Nobody:
     async def drained(self) -> None:
         return
 
+    def read_on(self) -> None:
+        """Nothing is read."""
+
 
 class _Supply(Inbox):
     """Has something to give until the messages are over; then it ends the line.
@@ -69,7 +72,7 @@ class _Supply(Inbox):
             for topic, payload in itertools.islice(self._messages, MAXIMUM_BATCH)
         ]
         if batch:
-            self.received(batch)
+            self.received(batch, 0)
         else:
             self.end()
 
@@ -111,7 +114,6 @@ async def _feed(settings: Settings, messages: Iterator[Message]) -> None:
         rules=built.rules,
         registry_topics=built.registry_topics,
         reporter=Reporter(broker, "rejected"),
-        default_organization=settings.default_organization,
         instance=instance,
         new_epoch=lambda: secrets.token_hex(8),
         meters=meters,

@@ -46,7 +46,9 @@ class Line:
     def subscribed(self, connection: int) -> None:
         self.subscribed_on = connection
 
-    def received(self, publishes: Publishes) -> None:
+    has_room = True
+
+    def received(self, publishes: Publishes, size_bytes: int) -> None:
         self.publishes += [packet for packet, _ in publishes]
         receipts = [receipt for _, receipt in publishes if receipt is not None]
         self.receipts += receipts

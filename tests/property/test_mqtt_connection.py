@@ -110,7 +110,7 @@ def facts(made: Connection, *pieces: bytes) -> list[object]:
     said: list[object] = []
     for event in [event for piece in pieces for event in made.receive(piece)]:
         match event:
-            case Received(pairs):
+            case Received(pairs, _):
                 said += [(inbound, receipt and receipt.number) for inbound, receipt in pairs]
                 for _, receipt in pairs:
                     if receipt is not None:

@@ -264,6 +264,20 @@ def test_a_lost_session_is_said_and_survived(is_new_process: bool) -> None:
     assert world.journal() == {}
 
 
+def test_what_cannot_be_read_takes_no_part_in_the_batch() -> None:
+    world = World(settles=False)
+    junk = [message("presence/users/bob", "{not json", packet_id=number) for number in range(1, 900)]
+    world.feed(*junk, message("presence/users/ann", "online", packet_id=900), *junk[:50])
+    assert (world.counts["rejected:not_json"], world.counts["commits"]) == (949, 1)
+    assert len(world.rejections) == 10
+    [(_, _, entry)] = world.owed
+    assert [packet_id for packet_id, _ in entry.inputs] == [900]
+    assert world.all_acknowledged
+    world.feed(junk[0]._replace(duplicate=True))
+    assert world.counts["rejected:not_json"] == 950
+    assert world.all_acknowledged
+
+
 def test_what_it_hears_of_its_own_is_passed_over_and_said_once() -> None:
     world = World()
     with capture_logs() as lines:

@@ -132,6 +132,9 @@ class FakeBroker:
     async def drained(self) -> None:
         return
 
+    def read_on(self) -> None:
+        return
+
 
 class _SteppedInbox(Inbox):
     @types.coroutine
@@ -215,7 +218,6 @@ class World:
             rules=self.rules,
             registry_topics=RegistryTopics(REGISTRY, prefix, "default") if registry_topics else None,
             reporter=Reporter(self.broker, REJECTED),
-            default_organization="default",
             instance=instance,
             new_epoch=lambda: f"{instance}-epoch-{self.connection}",
             meters=self.meters,
@@ -256,7 +258,7 @@ class World:
                 receipt = Receipt(self.connection, self._numbers, packet_id)
                 self.receipts.append(receipt)
             arrivals.append((input_of(one), receipt))
-        self.inbox.received(arrivals)
+        self.inbox.received(arrivals, 100 * len(arrivals))
 
     def feed(self, *messages: Message) -> list[Output]:
         """Take messages through the line in one batch."""

@@ -74,9 +74,10 @@ class Subscribed(NamedTuple):
 
 
 class Received(NamedTuple):
-    """Publishes in order of arrival; the receipt is None at QoS 0."""
+    """Publishes in order of arrival, and the bytes that they had on the wire; the receipt is None at QoS 0."""
 
     publishes: Publishes
+    size_bytes: int
 
 
 class Settled(NamedTuple):
@@ -172,7 +173,7 @@ class Connection:
         established = self._state in _ESTABLISHED
         view = memoryview(data)
         size = len(data)
-        offset = 0
+        offset = told = 0
         while offset < size:
             header = data[offset]
             if header == _PUBACK_TYPE and established:
@@ -226,12 +227,13 @@ class Connection:
                     ended = event
                     break
                 if publishes:
-                    events.append(Received(publishes))
+                    events.append(Received(publishes, offset - told))
                     publishes = []
+                    told = offset
                 events.append(event)
                 established = True
         if publishes:
-            events.append(Received(publishes))
+            events.append(Received(publishes, offset - told))
         if finished:
             events.append(Settled(finished))
         if ended is not None:

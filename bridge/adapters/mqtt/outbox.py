@@ -59,6 +59,7 @@ class Outbox:
 
     Attributes:
         largest_packet_bytes: the largest packet that the broker takes, as it said last.
+        waiting_bytes: payload bytes in the backlog; what several outputs share counts for each.
         refused: how many outputs were settled with a refusal so far.
         refusal: reason code and topic of the last of these.
 
@@ -75,6 +76,7 @@ class Outbox:
         self._quota = 0
         self._last_id = 0
         self.largest_packet_bytes = LARGEST_PACKET_BYTES
+        self.waiting_bytes = 0
         self.refused = 0
         self.refusal = (0, "")
 
@@ -90,11 +92,14 @@ class Outbox:
             return
         batch = Batch(len(outputs), settled, self._clock())
         self._backlog.extend([(output, batch, index) for index, output in enumerate(outputs)])
+        self.waiting_bytes += sum([len(output.payload) for output in outputs])
 
     def add_state(self, output: Output, settled: Callable[[list[int]], None]) -> None:
         """Put the bridge's own state before the whole backlog, and in the place of an older one there."""
         if self._backlog and self._backlog[0][1].is_state:
-            self._backlog.popleft()
+            older, _, _ = self._backlog.popleft()
+            self.waiting_bytes -= len(older.payload)
+        self.waiting_bytes += len(output.payload)
         self._backlog.appendleft((output, Batch(1, settled, self._clock(), is_state=True), 0))
 
     def begin(self, *, session_present: bool, receive_maximum: int, largest_packet_bytes: int) -> None:
@@ -131,6 +136,7 @@ class Outbox:
                 duplicate, is_copy = self._duplicate, True
             elif backlog:
                 item = backlog.popleft()
+                self.waiting_bytes -= len(item[0].payload)
                 packet_id = 0
                 if item[0].qos:
                     packet_id = self._last_id + 1

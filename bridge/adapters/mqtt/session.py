@@ -60,8 +60,11 @@ class Session(asyncio.Protocol, Broker):
     """One durable session, over as many connections as it takes.
 
     Everything that is queued while the event loop goes round once leaves in one write, whichever calls queued it: a
-    broker has less work with one large write than with many small ones. Reading never pauses, or PUBACKs would not
-    flow. Outputs outlive a connection, receipts do not.
+    broker has less work with one large write than with many small ones. Outputs outlive a connection, receipts do not.
+
+    Reading pauses only where the listener has no room, and never while the line waits for outputs to leave: the PUBACKs
+    that it then needs may stand behind any number of deliveries. A broker that keeps to Receive Maximum and a line that
+    gets on do not come to that.
 
     Args:
         settings: see there.
@@ -84,6 +87,7 @@ class Session(asyncio.Protocol, Broker):
         self._reason = ""  # why the connection ends, by the first who knows
         self._fault: Exception | None = None  # a bug of the bridge, which ends `run`
         self._writing_paused = False
+        self._reading_paused = False
         self._flush_scheduled = False
         self._answered_at = 0.0  # loop time of the last PINGRESP, or of CONNACK
         self._timer: asyncio.TimerHandle | None = None
@@ -124,8 +128,18 @@ class Session(asyncio.Protocol, Broker):
         return self._outbox.largest_packet_bytes
 
     async def drained(self) -> None:
-        """Return once fewer than ``backlog_limit`` outputs wait to be sent for the first time."""
-        await self._room.wait()
+        """Return once fewer than ``backlog_limit`` outputs, and bytes, wait to be sent for the first time."""
+        if not self._room.is_set():
+            self.read_on()
+            await self._room.wait()
+
+    def read_on(self) -> None:
+        """Read again, where the listener had no room."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self._answered_at = asyncio.get_running_loop().time()  # until now nobody listened to what it answered
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     @property
     def waiting(self) -> int:
@@ -224,7 +238,7 @@ class Session(asyncio.Protocol, Broker):
         """Send CONNECT."""
         settings = self._settings
         self._transport = cast("asyncio.Transport", transport)
-        self._writing_paused = False
+        self._writing_paused = self._reading_paused = False
         self._announced = False
         self._connections += 1
         self._connection = Connection(
@@ -243,6 +257,11 @@ class Session(asyncio.Protocol, Broker):
         for event in self._connection.receive(data):
             self._handle(event, self._connection)
         self._schedule_flush()
+        transport = self._transport
+        if self._listener.has_room or not self._room.is_set() or transport is None or transport.is_closing():
+            return
+        self._reading_paused = True
+        transport.pause_reading()
 
     @_guarded
     def connection_lost(self, exc: Exception | None) -> None:
@@ -283,8 +302,8 @@ class Session(asyncio.Protocol, Broker):
 
     def _handle(self, event: Event, connection: Connection) -> None:
         match event:
-            case Received(publishes):
-                self._listener.received(publishes)
+            case Received(publishes, size_bytes):
+                self._listener.received(publishes, size_bytes)
             case Settled(batches):
                 for batch in batches:
                     batch.settled(batch.codes)
@@ -347,7 +366,8 @@ class Session(asyncio.Protocol, Broker):
             self._transport.abort()
 
     def _measure_backlog(self) -> None:
-        if self._outbox.waiting < self._settings.backlog_limit:
+        outbox, settings = self._outbox, self._settings
+        if outbox.waiting < settings.backlog_limit and outbox.waiting_bytes < settings.backlog_limit_bytes:
             self._room.set()
         else:
             self._room.clear()
@@ -363,7 +383,8 @@ class Session(asyncio.Protocol, Broker):
         self._tell_refusals()
         if self._connection.ping_outstanding:
             silent_seconds = asyncio.get_running_loop().time() - self._answered_at
-            if silent_seconds >= max(self._keep_alive_seconds, _SHORTEST_PATIENCE_SECONDS):
+            patience_seconds = max(self._keep_alive_seconds, _SHORTEST_PATIENCE_SECONDS)
+            if silent_seconds >= patience_seconds and not self._reading_paused:
                 self._reason = f"The broker has answered no PINGREQ for {silent_seconds:.0f} s."
                 self._transport.abort()
                 return

@@ -30,6 +30,7 @@ class SessionSettings:
         backoff_longest_seconds: the widest range that the wait is drawn from; it doubles each time. Short, for
             the bridge shall be back a few seconds after the broker is.
         backlog_limit: outputs that may wait before `Session.drained` waits for them.
+        backlog_limit_bytes: the same for their payloads.
     """
 
     host: str
@@ -50,3 +51,4 @@ class SessionSettings:
     backoff_shortest_seconds: float = 0.2
     backoff_longest_seconds: float = 2.0
     backlog_limit: int = 20_000
+    backlog_limit_bytes: int = 64 * 1024 * 1024

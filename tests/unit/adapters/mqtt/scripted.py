@@ -30,6 +30,7 @@ class Heard:
     def __init__(self) -> None:
         self.story: list[tuple[object, ...]] = []
         self.receipts: list[Receipt] = []
+        self.has_room = True
 
     def connected(self, connection: int, session_present: bool) -> None:
         self.story.append(("connected", connection, session_present))
@@ -37,7 +38,7 @@ class Heard:
     def subscribed(self, connection: int) -> None:
         self.story.append(("subscribed", connection))
 
-    def received(self, publishes: Publishes) -> None:
+    def received(self, publishes: Publishes, size_bytes: int) -> None:
         self.story.append(("received", *(packet.payload for packet, _ in publishes)))
         self.receipts += [receipt for _, receipt in publishes if receipt is not None]
 

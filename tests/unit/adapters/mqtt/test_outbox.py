@@ -49,6 +49,19 @@ def test_nothing_leaves_before_a_connection(story: Story) -> None:
     assert story.sent() == []
 
 
+def test_bytes_that_wait_are_counted_until_they_leave(story: Story) -> None:
+    for state in (b"online", b"off"):
+        story.outbox.add_state(Output("s", state), lambda _: None)
+    story.add(bytes(100), bytes(50))
+    assert story.outbox.waiting_bytes == 153
+    story.connect(quota=2)
+    story.sent()
+    assert story.outbox.waiting_bytes == 50
+    story.puback(1, 2)
+    story.sent()
+    assert story.outbox.waiting_bytes == 0
+
+
 def test_no_outputs_are_settled_at_once(story: Story) -> None:
     story.outbox.add([], story.settled.append)
     assert story.settled == [[]]

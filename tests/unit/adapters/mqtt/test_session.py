@@ -221,6 +221,13 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.peer = peer
         self.writes: list[bytes] = []
+        self.is_read = True
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.writes.append(bytes(data))
@@ -277,6 +284,54 @@ async def test_a_full_transport_holds_back_but_reading_goes_on() -> None:
     assert len(wire.writes) == 1
     assert settled == [[0]]
     session.connection_lost(None)
+
+
+async def test_reading_pauses_where_the_listener_has_no_room_until_it_is_told_to_go_on() -> None:
+    session, wire, heard = await on_the_wire()
+    heard.has_room = False
+    session.data_received(DELIVERY)
+    assert (len(heard.receipts), wire.is_read) == (100, False)
+    heard.has_room = True
+    session.read_on()
+    assert wire.is_read
+    session.data_received(DELIVERY)
+    assert wire.is_read
+    session.connection_lost(None)
+
+
+async def test_reading_goes_on_while_outputs_wait_for_pubacks_that_may_stand_behind_deliveries() -> None:
+    session, wire, heard = await on_the_wire()
+    heard.has_room = False
+    session.data_received(DELIVERY)
+    assert not wire.is_read
+    session.pause_writing()
+    session.publish([Output("t", bytes(1_000_000))] * 70, lambda codes: None)
+    waiting = asyncio.create_task(session.drained())
+    await asyncio.sleep(0)
+    assert (wire.is_read, waiting.done()) == (True, False)
+    session.data_received(DELIVERY)
+    assert wire.is_read
+    session.resume_writing()
+    await asyncio.wait_for(waiting, 5)
+    session.data_received(DELIVERY)
+    assert not wire.is_read
+    session.connection_lost(None)
+
+
+async def test_a_broker_that_is_not_read_is_not_taken_for_dead(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_SHORTEST_PATIENCE_SECONDS", 0.0)
+    async with running(broker, replace(SETTINGS, keep_alive_seconds=0)) as (session, heard):
+        await ready(heard)
+        heard.has_room = False
+        broker.publish(b"a")
+        await until(lambda: heard.receipts)
+        pings = len(broker.got(PingReqPacket))
+        await until(lambda: len(broker.got(PingReqPacket)) > pings)
+        await asyncio.sleep(0.2)  # ten times as long as the broker may be silent
+        heard.has_room = True
+        session.read_on()
+        await until(lambda: heard.words()[-1] == "confirmed")
+        assert "disconnected" not in heard.words()
 
 
 async def test_a_password_in_clear_is_warned_of_once() -> None:
