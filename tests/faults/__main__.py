@@ -40,6 +40,8 @@ def main() -> int:
     if given.totals:
         print(report.totals(report.RECORD))
         return 0
+    if given.keep and given.keep.exists() and any(given.keep.iterdir()):
+        parser.error(f"{given.keep} holds something already: an older run's data would stand in the registry")
     if given.durability:
         for row in durability.rows():
             print(row, flush=True)

@@ -3,13 +3,21 @@
 import threading
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.faults.subscriber import Heard
 
-MOST_TOLD, LONGEST_TOLD = 30, 600
+MOST_TOLD, LONGEST_TOLD = 10, 600  # of each kind; characters
 REMEMBERED_INPUTS = 50_000  # a copy of an older input than these is not told from a new one
 REMEMBERED_EVENTS = 200  # per endpoint and record
+
+
+class Settled(NamedTuple):
+    """What is to be judged after a fault: (endpoint, input number) of what never came; what was too much, as text."""
+
+    missing: list[tuple[str, int]]
+    decided_again: list[str]
+    went_back: list[str]
 
 
 class Ledger:
@@ -33,6 +41,8 @@ class Ledger:
         self._came: dict[int, set[str]] = {}
         self._decided: dict[int, dict[tuple[str, str], str]] = {}
         self._decided_again: list[tuple[int, str]] = []
+        self._went_back: list[str] = []
+        self._given_up: dict[tuple[str, int], float] = {}
         self._events: dict[tuple[str, str], dict[str, None]] = {}
         self._highest: dict[tuple[str, str], int] = {}
 
@@ -57,6 +67,9 @@ class Ledger:
             self._came.setdefault(number, set()).add(endpoint)
             if self.awaited.pop((endpoint, number), None) is not None:
                 self.came_at = time.monotonic()
+            given_up_at = self._given_up.pop((endpoint, number), None)
+            if given_up_at is not None:
+                self.counts["came after they were given up"] += 1
 
     def heard(self, endpoint: str, event: dict[str, Any], number: int | None, delivery: Heard) -> None:
         """An endpoint was told of an event, of input ``number`` where it bears one."""
@@ -73,7 +86,7 @@ class Ledger:
                 del known[next(iter(known))]
             version = event["version"]
             if version < self._highest.get(place, 0) and not delivery.redelivered:
-                self._fault("version regressions", f"{endpoint}: {event['about']} went back to {version}: {event}")
+                self._went_back.append(f"{endpoint}: {event['about']} went back to {version}: {event}")
             self._highest[place] = max(version, self._highest.get(place, 0))
             if number is None:
                 return
@@ -86,22 +99,17 @@ class Ledger:
     def fault(self, kind: str, what: str) -> None:
         """Note what must not be."""
         with self.lock:
-            self._fault(kind, what)
+            self.counts[kind] += 1
+            if self.counts[kind] <= MOST_TOLD:
+                self.faults.append(f"{kind}: {what[:LONGEST_TOLD]}")
 
-    def _fault(self, kind: str, what: str) -> None:
-        self.counts[kind] += 1
-        if len(self.faults) < MOST_TOLD:
-            self.faults.append(f"{kind}: {what[:LONGEST_TOLD]}")
-
-    def settle(self) -> list[tuple[str, int]]:
-        """Return what has not come, and wait for it no longer; the witness has heard all that was sent."""
+    def settle(self) -> Settled:
+        """Return what is to be judged, and wait for it no longer; the witness has heard all that was sent."""
         with self.lock:
-            for number, what in self._decided_again:
-                if self._times_sent.get(number, 0) > 1:
-                    self.counts["sent twice"] += 1
-                else:
-                    self._fault("decided twice", what)
-            self._decided_again.clear()
-            missing = list(self.awaited)
+            again = [what for number, what in self._decided_again if self._times_sent.get(number, 0) < 2]
+            self.counts["sent twice"] += len(self._decided_again) - len(again)
+            settled = Settled(list(self.awaited), again, self._went_back)
+            self._given_up.update(dict.fromkeys(settled.missing, time.monotonic()))
             self.awaited.clear()
-            return missing
+            self._decided_again, self._went_back = [], []
+            return settled

@@ -17,7 +17,16 @@ from tests.servers import program, redis_program
 
 RECORD = Path(__file__).with_name("record.jsonl")
 CONVERGES_SECONDS = 5.0
-APART = ("lost by the broker", "lost by Redis", "sent twice", "expired, the judge was late")
+APART = (
+    "lost by the broker",
+    "lost by Redis",
+    "brought back by the broker",
+    "brought back by Redis",
+    "came after they were given up",
+    "sent twice",
+    "expired, the judge was late",
+    "HTTP requests answered",
+)
 
 
 def table(run: Run) -> str:

@@ -81,7 +81,9 @@ class Run:
         began = time.monotonic()
         with self._stand as stand:
             second = SECOND_PREFIX if self._has_second else ""
-            traffic = Traffic(stand.broker.port, self.per_second, self.seed, second_prefix=second)
+            traffic = Traffic(
+                stand.broker.port, self.per_second, self.seed, http_ports=stand.http_ports, second_prefix=second
+            )
             try:
                 self._settle(stand, traffic, "the start")
                 for names in breaks:
@@ -129,6 +131,9 @@ class Run:
                 traffic.ledger.fault(kind, f"after {what}: {difference}")
         except AssertionError as error:
             traffic.ledger.fault("not converged", f"after {what}: {error}")
+        if traffic.ledger.faults and not self.faults:
+            self.faults = traffic.ledger.faults
+            stand.keep_evidence()
         return settled_at
 
     def _wait(self, stand: Stand, traffic: Traffic, what: str, loser: str) -> float:
@@ -139,14 +144,26 @@ class Run:
             if loser and traffic.is_published:
                 end = min(end, time.monotonic() + LOST_SECONDS)
             time.sleep(0.02)
-        settled_at = time.monotonic()
-        missing = traffic.ledger.settle()
-        if missing and loser:
-            settled_at = traffic.ledger.came_at
-            traffic.ledger.counts[f"lost by {loser}"] += len(missing)
-        elif missing:
-            traffic.ledger.fault("lost", f"after {what}: {len(missing)} outputs never came: {missing[:10]}")
+        settled_at = traffic.ledger.came_at if loser and traffic.ledger.awaited else time.monotonic()
+        self._judge(traffic, what, loser)
         return settled_at
+
+    def _judge(self, traffic: Traffic, what: str, loser: str) -> None:
+        """Count what is missing or too much; a loser forgot inputs and acknowledgements, so it is due to that one."""
+        ledger = traffic.ledger
+        missing, decided_again, went_back = ledger.settle()
+        if loser:
+            ledger.counts[f"lost by {loser}"] += len(missing)
+            ledger.counts[f"brought back by {loser}"] += len(decided_again) + len(went_back)
+            return
+        for endpoint, number in missing:
+            if traffic.was_heard(endpoint, number):
+                ledger.counts["lost by the broker"] += 1
+            else:
+                ledger.fault("lost", f"after {what}: {endpoint} was not told of {traffic.describe(number)}")
+        for kind, findings in (("decided twice", decided_again), ("version regressions", went_back)):
+            for finding in findings:
+                ledger.fault(kind, f"after {what}: {finding}")
 
     @property
     def is_clean(self) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from redis import Redis
 
 from tests.faults.proxy import Proxy
 from tests.integration.stack import ROOT
-from tests.servers import Flavour, MosquittoServer, RedisServer
+from tests.servers import Flavour, MosquittoServer, RedisServer, free_port
 
 PATIENCE_SECONDS = 30.0
 SECOND_PREFIX = "second/"
@@ -57,6 +58,7 @@ class Stand:
         self._without = [*without, "lease"] if has_second else list(without)
         self._has_second = has_second
         self._proxies: dict[str, Proxy] = {}
+        self._http_ports: dict[str, int] = {}
 
     def __enter__(self) -> "Stand":
         self.redis.start()
@@ -84,6 +86,10 @@ class Stand:
 
     # Bridges.
 
+    def http_ports(self) -> list[int]:
+        """Where bridges listen now; a standby answers 503."""
+        return [port for name, port in list(self._http_ports.items()) if name in self.bridges]
+
     def start_bridge(self, name: str, *, options: Sequence[str] = (), clock: Path | None = None, **more: str) -> None:
         """Start a bridge; it may come to be active or stand by.
 
@@ -93,10 +99,11 @@ class Stand:
             clock: a file that says by how many seconds its wall clock is wrong: ``-3600``.
             more: settings, named as in the environment.
         """
+        port = self._http_ports[name] = free_port()
         settings = {
             **SETTINGS,
             "NAME": name,
-            "HTTP__PORT": "0",
+            "HTTP__PORT": str(port),
             "MQTT__PORT": str(self.way_to("broker").port),
             "REDIS__URL": f"redis://127.0.0.1:{self.way_to('redis').port}/0",
             **more,
@@ -162,6 +169,10 @@ class Stand:
             time.sleep(0.05)
 
     # Redis.
+
+    def keep_evidence(self) -> None:
+        """Keep a copy of what Redis has written, which shows every commit since its last rewrite."""
+        shutil.copytree(self.redis.directory / "appendonlydir", self.directory / "evidence")
 
     def replace_redis(self, replaced: Callable[[RedisServer, RedisServer], None]) -> None:
         """Make a replica the primary, as ``replaced(primary, replica)`` does it; the bridges' way leads there then."""

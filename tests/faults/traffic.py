@@ -8,18 +8,21 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
 
+from tests.faults.caller import DEVICES, Caller
 from tests.faults.ledger import Ledger
 from tests.faults.publisher import Publisher
 from tests.faults.subscriber import Heard, Subscriber
 from tests.faults.witness import Call, Witness, decode, number_of
 from tests.integration.stack import Client
 
-KINDS = {"u": "user", "d": "device", "p": "participant", "s": "user"}
+KINDS = {"u": "user", "d": "device", "w": "device", "p": "participant", "s": "user"}
 ACTORS, SESSIONS, ROOMS = 10, 4, 3
 KEEP_ALIVE_SECONDS, KEEP_ALIVE_EVERY_SECONDS = 10, 2.0
 LATE_SECONDS = 3.0  # a judge that was held up for longer kept nobody alive: what expires then is no fault of the bridge
@@ -27,6 +30,8 @@ SILENT_SECONDS, SILENT_EVERY_SECONDS = 4, 5.0
 INPUTS = ["presence/#", "sessions/#", "rpc/register_endpoint"]
 SILENT = "silent"  # endpoints of this user are never kept alive; the model does not know them
 ANSWERS = "replies/traffic"
+REMEMBERED = 50_000  # inputs and outputs, for whoever looks for a lost one
+SENT = "ParcelSentEvent"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,6 +43,7 @@ class Traffic:
         port: of the broker itself, around every proxy.
         per_second: inputs.
         seed: of the choices.
+        http_ports: where bridges listen now.
         second_prefix: of a second bridge, where there is one; half of the connections come and go through it.
 
     Attributes:
@@ -45,13 +51,22 @@ class Traffic:
         must_say_again: what the bridge knows may be less than what was said, and no fault of it.
     """
 
-    def __init__(self, port: int, per_second: float, seed: int, *, second_prefix: str = "") -> None:
+    def __init__(
+        self,
+        port: int,
+        per_second: float,
+        seed: int,
+        *,
+        http_ports: Callable[[], Sequence[int]],
+        second_prefix: str = "",
+    ) -> None:
         self.ledger = Ledger()
         self.must_say_again = False
         self._port = port
         self._per_second = per_second
         self._dice = random.Random(seed)
-        self._number = self._asked = 0
+        self._next_number = count(1).__next__
+        self._last_put = 0
         self._prefixes = ["", second_prefix] if second_prefix else [""]
         self._online: dict[tuple[str, str], bool] = {}
         self._joined: dict[str, set[str]] = {}
@@ -64,10 +79,16 @@ class Traffic:
         self.subjects = [f"{kind}{number}" for kind in ("u", "d", "p") for number in range(ACTORS)]
         self.users = self.subjects[:ACTORS]
         self.endpoints = {f"{subject}.e": subject for subject in self.subjects}
-        self._told = Subscriber(port, ["users/endpoints/+", f"{ANSWERS}/+"], self._on_told)
+        self._said: deque[tuple[int, str, bytes]] = deque(maxlen=REMEMBERED)
+        self._second_ear: deque[tuple[str, bytes]] = deque(maxlen=REMEMBERED)
+        outputs = ["users/endpoints/+", f"{ANSWERS}/+"]
+        self._told = Subscriber(port, outputs, self._on_told)
+        self._also_told = Subscriber(port, outputs, lambda heard: self._second_ear.append(heard[:2]))
         self._witness = Witness(port, INPUTS, SILENT.encode(), self.ledger, second_prefix=second_prefix)
         self.publisher = Publisher(port)
+        self._caller = Caller(http_ports, self._next_number, self.ledger)
         self._register_all()
+        self._say_devices()
         self._thread = threading.Thread(target=self._run, name="traffic")
         self._thread.start()
 
@@ -76,17 +97,21 @@ class Traffic:
     def resume(self) -> None:
         self._idle.clear()
         self._go.set()
+        self._caller.resume()
 
     def pause(self) -> None:
         """Publish nothing but keepalives; returns when the last input is with the publisher."""
+        self._caller.pause()
         self._go.clear()
         assert self._idle.wait(30)
 
     def close(self) -> None:
         self._stop.set()
         self._thread.join(10)
+        self._caller.close()
         self.publisher.close()
         self._told.close()
+        self._also_told.close()
         self._witness.close()
 
     def _run(self) -> None:
@@ -127,10 +152,18 @@ class Traffic:
         for endpoint, subject in self.endpoints.items():
             self._register(endpoint, subject, KEEP_ALIVE_SECONDS)
 
+    def _say_devices(self) -> None:
+        """The devices whose statuses come by HTTP are online for ever."""
+        for device in DEVICES:
+            self._register(f"{device}.e", device, 86_400)
+            self._put(f"presence/devices/{device}", {"type": "DEVICE_CONNECTED", "connectionId": "c0"})
+
     def _put(self, topic: str, document: dict[str, Any]) -> None:
-        self._number += 1
+        self._last_put = self._next_number()
         self.ledger.counts["inputs"] += 1
-        self.publisher.put(topic, _encode({**document, "seq": self._number}))
+        payload = _encode({**document, "seq": self._last_put})
+        self._said.append((self._last_put, topic, payload))
+        self.publisher.put(topic, payload)
 
     def _status(self, subject: str) -> None:
         self._put(f"presence/{_kind(subject)}s/{subject}/status", {"text": "x" * 100})
@@ -187,22 +220,29 @@ class Traffic:
         )
 
     def _ask(self, subject: str) -> None:
-        """A question, and a command without a number: their answers must come."""
-        self._asked += 1
-        self.ledger.expect(ANSWERS, self._asked)
-        self.ledger.counts["inputs"] += 1
+        """A question, a command, or an event to be sent: the answer must come, and the event."""
+        number, user = self._next_number(), self._dice.choice(self.users)
+        event = {"type": SENT, "timestamp": "2026-01-01T00:00:00Z", "number": number}
         method, params = self._dice.choice(
             (
                 ("list_endpoints", {"userId": subject}),
                 ("keepalive_endpoint", {"userEndpointId": f"{subject}.e"}),
+                ("send_event", {"event": event, "userId": user, "qos": 1}),
             )
         )
-        self.publisher.put(f"rpc/{method}", _encode(params), response_topic=f"{ANSWERS}/{self._asked}")
+        self.ledger.counts["inputs"] += 1
+        self.ledger.expect(ANSWERS, number)
+        if method == "send_event":
+            self.ledger.expect(f"{user}.e, sent", number)
+        self._said.append((number, method, _encode(params)))
+        self.publisher.put(f"rpc/{method}", _encode(params), response_topic=f"{ANSWERS}/{number}")
 
     def say_all_again(self) -> None:
         """Publish how everything stands, where what was said of it may be forgotten."""
         self.must_say_again = False
+        self._caller.forget()
         self._register_all()
+        self._say_devices()
         for session in self._joined:
             self._stop_session(session)
         for room, present in self._parties.items():
@@ -223,6 +263,12 @@ class Traffic:
             return
         event = decode(delivery.payload)
         endpoint = delivery.topic.rpartition("/")[2]
+        if event["type"] == SENT:
+            self.ledger.came(f"{endpoint}, sent", event["number"])
+            return
+        if endpoint.partition(".")[0] in DEVICES:
+            self._caller.told(event)
+            return
         number = number_of(event)
         if number is not None:
             self.ledger.came(endpoint, number)
@@ -237,14 +283,32 @@ class Traffic:
         else:
             self.ledger.fault("false expiries", what)
 
+    def was_heard(self, endpoint: str, number: int) -> bool:
+        """Whether the second ear heard what ``endpoint`` was to hear: then the broker lost it for the first one."""
+        name = endpoint.partition(",")[0]
+        words = (f":{number},".encode(), f":{number}}}".encode())
+        return any(
+            topic.endswith((f"/{name}", f"{name}/{number}"))
+            and (name == ANSWERS or any(word in payload for word in words))
+            for topic, payload in list(self._second_ear)
+        )
+
+    def describe(self, number: int) -> str:
+        """An input, for a failure's text."""
+        said = [f"{topic} {payload!r}" for one, topic, payload in list(self._said) if one == number]
+        answers = [repr(payload) for topic, payload in list(self._second_ear) if topic == f"{ANSWERS}/{number}"]
+        return f"input {number}: {', '.join(said)}; answers: {', '.join(answers)}"
+
     # How things stand.
 
     @property
     def is_published(self) -> bool:
         """Everything was acknowledged by the broker, and the witness has heard the last of it."""
-        self._told.check()
-        self._witness.check()
-        return self.publisher.acknowledged >= self.publisher.given and self._witness.newest == self._number
+        for ear in (self._told, self._also_told, self._witness):
+            ear.check()
+        if not self._caller.is_idle or self.publisher.acknowledged < self.publisher.given:
+            return False
+        return self._witness.newest == self._last_put
 
     @property
     def is_settled(self) -> bool:
@@ -274,9 +338,10 @@ class Traffic:
         try:
             found = self._pictures(client.rpc)
             expected = self._witness.pictures(self._pictures)
+            statuses = client.rpc("status_devices")
         finally:
             client.close()
-        return list(_differences(found, expected))
+        return [*_differences(found, expected), *(("lost", what) for what in self._caller.differences(statuses))]
 
     def never_ending(self, seconds: float) -> list[Any]:
         """Register nobody silent any more, and wait until all those have expired, at most so long; returns who has not.
@@ -303,6 +368,7 @@ class Traffic:
         pictures["status of devices"] = {
             device: (view["online"], view["busy"], view["status"])
             for device, view in call("status_devices", {}).items()
+            if device not in DEVICES
         }
         for number in range(SESSIONS):
             session = {"session": f"s{number}"}
