@@ -113,7 +113,7 @@ class Broker:
         return b""
 
 
-async def until(condition: Callable[[], object], seconds: float = 5) -> None:
+async def until(condition: Callable[[], object], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for lies in plain lists, which no event guards
             await asyncio.sleep(0.002)
