@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.integration.stack import Stack, stack
+from tests.integration.stack import Message, Stack, stack
 
 CANARY = b"CANARY"
 PLAIN = {"type": "OrderPlacedEvent", "timestamp": "2026-01-02T03:04:05Z"}
@@ -97,8 +97,12 @@ def test_what_masks_hide_is_delivered_and_nowhere_else(tmp_path: Path, flavour: 
         for _ in range(2):
             assert world.request("rpc/send_event", call()) == {"result": 1}
         assert world.request("rpc/send_event", call(event={**EVENT, "new": 1}))["error"]["code"] == "conflict"
-        delivered = [m for m in endpoint.messages if CANARY in m.payload]
-        assert len(delivered) == 20 + 1
+
+        def delivered() -> list[Message]:
+            return [m for m in endpoint.messages if CANARY in m.payload]
+
+        endpoint.until(lambda: len(delivered()) >= 20 + 1, what="every event")
+        assert len(delivered()) == 20 + 1
 
         # Refused, with and without somebody to answer.
         for why, payload in REFUSED.items():
