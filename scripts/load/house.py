@@ -9,12 +9,12 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
-import mqtt5
 import uvloop
 
 from bridge.adapters.registry import RedisRegistry
 from bridge.config import rooms
 from bridge.desk import Desk
+from bridge.domain.inputs import Input
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.values import Output, Receipt
 from bridge.inbox import Inbox
@@ -68,8 +68,7 @@ class _Supply(Inbox):
             return
         await self.settle()
         batch = [
-            (mqtt5.PublishPacket(topic, payload.encode()), None)
-            for topic, payload in itertools.islice(self._messages, MAXIMUM_BATCH)
+            (Input(topic, payload.encode()), None) for topic, payload in itertools.islice(self._messages, MAXIMUM_BATCH)
         ]
         if batch:
             self.received(batch, 0)
