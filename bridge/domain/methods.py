@@ -43,6 +43,8 @@ from bridge.domain.subjects import MAXIMUM_ANSWER
 from bridge.domain.values import KINDS, Kind
 from bridge.errors import Refusal
 
+MAXIMUM_REASON_LENGTH = 1_024  # told to each of the subject's endpoints
+
 
 class Call(NamedTuple):
     """Who calls, and what a method needs to build its command.
@@ -50,12 +52,14 @@ class Call(NamedTuple):
     Attributes:
         random: unguessable text of ``A-Z a-z 0-9 - _`` for an id that the server makes.
         idempotency_key: what the caller knows a repetition by, empty where it gave none.
+        may_name_organization: a service may name another organization than the call's own.
     """
 
     caller: Caller
     rules: Rules
     random: str
     idempotency_key: str = ""
+    may_name_organization: bool = True
 
 
 class _Params(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -245,6 +249,13 @@ def _register(params: _Register, call: Call) -> Command:
     return RegisterEndpoint(kind, subject, endpoint, seconds, params.server_keep_alive_reminder_on, watch)
 
 
+def _unregister(params: _Unregister, call: Call) -> Command:
+    reason = params.reason
+    if reason is not None and len(reason) > MAXIMUM_REASON_LENGTH:
+        raise _invalid(f"reason has {len(reason)} characters: at most {MAXIMUM_REASON_LENGTH}")
+    return UnregisterEndpoint(_endpoint_id(params.user_endpoint_id), reason, call.caller)
+
+
 def _watch_names(names: list[str], rules: Rules) -> tuple[str, ...]:
     if len(names) > rules.maximum_watch:
         raise Refusal("quota_exceeded", f"watch has {len(names)} names: at most {rules.maximum_watch}")
@@ -314,11 +325,7 @@ METHODS: dict[str, Method] = {
     "keepalive_endpoint": Method(
         _Endpoint, lambda p, call: KeepEndpoint(_endpoint_id(p.user_endpoint_id), True, call.caller), users=True
     ),
-    "unregister_endpoint": Method(
-        _Unregister,
-        lambda p, call: UnregisterEndpoint(_endpoint_id(p.user_endpoint_id), p.reason, call.caller),
-        users=True,
-    ),
+    "unregister_endpoint": Method(_Unregister, _unregister, users=True),
     "watch_endpoint": Method(
         _Watch,
         lambda p, call: WatchEndpoint(_endpoint_id(p.user_endpoint_id), _watch_names(p.watch, call.rules), call.caller),
@@ -370,7 +377,7 @@ def decode_call(
         params = _params(row.params, payload, strict=strict)
         named = getattr(params, "organization_id", None)
         if named is not None and named != organization:
-            if call.caller.user is not None or call.rules.organization_in_topic:
+            if call.caller.user is not None or not call.may_name_organization:
                 raise Refusal("forbidden", "organizationId is another organization's: leave it out")
             if not is_organization(named):
                 raise _invalid("organizationId: use 1..64 of A-Z a-z 0-9 . _ -")
@@ -395,7 +402,7 @@ def _params(params: type[_Params], payload: bytes, *, strict: bool) -> _Params:
         texts = dict(zip(names, texts, strict=False))
     verbatim = _VERBATIM.get(params)
     given = {
-        name: text if name == verbatim else _whole(read_document(bytes(text)))
+        name: text if name == verbatim else _value(name, text)
         for name, text in texts.items()
         if strict or name in names
     }
@@ -405,8 +412,12 @@ def _params(params: type[_Params], payload: bytes, *, strict: bool) -> _Params:
         raise _invalid(str(error)) from None
 
 
-def _whole(value: object) -> object:
-    """JSON knows one kind of number: 15.0 is 15."""
+def _value(name: str, text: msgspec.Raw) -> object:
+    try:
+        value = read_document(bytes(text))
+    except Refusal as refusal:
+        raise _invalid(f"{name}: {refusal.message}") from None
+    # JSON knows one kind of number: 15.0 is 15.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

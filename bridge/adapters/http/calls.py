@@ -50,6 +50,10 @@ class Asker(NamedTuple):
             raise Refusal("forbidden", "the token's roles let it only look: this needs a user or a service")
         return Caller(self.claims.user)
 
+    def may_act_in(self, organization: str) -> bool:
+        """Tell whether it may change anything there: a service may; operations may look, and act at home only."""
+        return self.claims.is_service or organization == self.organization
+
 
 class Calls:
     """Where calls are handed in: knows callers by their tokens and brings their commands to the desk.
@@ -111,10 +115,12 @@ class Calls:
         Raises:
             Refusal: with a code of the contract.
         """
-
         row, claims = METHODS.get(method), asker.claims
         acts_for_all = claims.is_service or (claims.is_ops and (row is None or row.ops))
-        call = Call(SERVICE if acts_for_all else asker.caller(), self._rules, secrets.token_urlsafe(12), key)
+        if not acts_for_all and not asker.may_act_in(organization):
+            raise Refusal("forbidden", f"organizationId is another organization's: {method} concerns one's own only")
+        caller = SERVICE if acts_for_all else asker.caller()
+        call = Call(caller, self._rules, secrets.token_urlsafe(12), key)
         return await self._desk.ask(*decode_call(method, params, call, organization, strict=strict))
 
     async def order(self, organization: str, command: Command) -> object:

@@ -115,6 +115,6 @@ def field_of(message: str) -> str:
     _, _, path = message.rpartition(" - at `$.")
     if path and path != message:
         return path.rstrip("`")
-    if message.startswith("Object missing required field `"):
+    if message.startswith("Object "):  # misses a field, or has one too many
         return message.split("`")[1]
     return message.split(" ", 1)[0].rstrip(":")

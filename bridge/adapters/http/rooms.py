@@ -46,6 +46,8 @@ def room_routes(calls: Calls, rules: Rules, api_key: str) -> APIRouter:
         if not isinstance(named, str | None):
             raise RoomRefusal(Errno.INVALID_PARAMETERS, f"organizationId is {kind_of(named)}: send text")
         organization = calls.organization(asker, named)
+        if not asker.may_act_in(organization):
+            raise Refusal("forbidden", "organizationId is another organization's: create rooms in your own")
         room = secrets.token_urlsafe(12)
         if organization != calls.default_organization:
             room += _DIVIDER + organization
@@ -133,7 +135,8 @@ async def _visitor(calls: Calls, request: Request, organization: str) -> Visitor
         calls.organization(asker, organization)
     except Refusal:
         raise RoomRefusal(Errno.UNKNOWN_ROOM, "no room of the caller's organization has this token") from None
-    return Visitor(user=asker.claims.user or "", is_service=asker.claims.is_service)
+    user = asker.claims.user if asker.may_act_in(organization) else None  # operations look elsewhere as nobody
+    return Visitor(user=user or "", is_service=asker.claims.is_service)
 
 
 def _basic_user(credentials: str) -> str:

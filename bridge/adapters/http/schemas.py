@@ -7,6 +7,7 @@ JSONPath?) it says nothing, and the description does.
 from collections.abc import Sequence
 from typing import Any, Final
 
+from bridge.domain.methods import MAXIMUM_REASON_LENGTH
 from bridge.domain.mute_table import MEDIA, MUTE_STATES
 from bridge.domain.rules import Rules
 from bridge.domain.subjects import MAXIMUM_ANSWER
@@ -98,7 +99,10 @@ NAMED: Final[Schema] = {
 UNREGISTRATION: Final[Schema] = {
     "type": "object",
     "required": ["userEndpointId"],
-    "properties": {"userEndpointId": ENDPOINT_ID, "reason": {"type": ["string", "null"]}},
+    "properties": {
+        "userEndpointId": ENDPOINT_ID,
+        "reason": {"type": ["string", "null"], "maxLength": MAXIMUM_REASON_LENGTH},
+    },
     "example": {"userEndpointId": "ann-phone", "reason": "User logout"},
 }
 

@@ -128,6 +128,8 @@ class Tokens:
                 raise _unauthorized("has no sub, which names the user")
             if organization is None and auth.mode == "jwt":
                 raise _unauthorized("has no organization_id")
+        elif not is_service and organization is None and auth.mode == "jwt":
+            user = None  # operations; a user is one of an organization
         return Claims(user, organization, roles, is_service, is_ops)
 
 

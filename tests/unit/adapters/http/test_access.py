@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from bridge.domain.methods import METHODS
 from tests.unit.adapters.http.api import BASE, JWT, Api, bearer
 from tests.unit.adapters.http.identity import OTHER_RSA, RSA, now, pem, token
+from tests.unit.world import World
 
 EVENT = {"type": "TeaReadyEvent", "timestamp": "2026-01-01T16:00:00Z"}
 SEND = {"userId": "ann", "event": EVENT, "organizationId": "acme"}
@@ -145,6 +147,71 @@ async def test_who_works_for_operations_and_is_a_user_keeps_its_own_rights() -> 
         assert (await api.ask("POST", "/rpc/online_users", headers=headers)).status_code == 200
         body = {"keepAliveSeconds": 60, "userId": "bob"}
         assert (await api.post("", body, headers=headers)).status_code == 403
+
+
+async def test_who_works_for_operations_is_a_user_of_its_own_organization_only() -> None:
+    async with Api(auth=JWT) as api:
+        await api.register("ann", "ann1", organizationId="blue")
+        await api.register("ann", "ann2", organizationId="default")
+        before = len(api.world.broker.outputs)
+        for claims, endpoint, organization in (
+            ({"organization_id": "acme"}, "ann1", "blue"),  # of the same name, elsewhere
+            ({"organization_id": None}, "ann1", "blue"),
+            ({"organization_id": None}, "ann2", "default"),  # of no organization, so no user of any
+        ):
+            headers = bearer(sub="ann", roles=["OPS"], **claims)
+            named = {"organizationId": organization, "userEndpointId": endpoint}
+            for call, body in (
+                ("", {"keepAliveSeconds": 60, **named}),
+                ("/keepalive", named),
+                ("/unregister", named),
+                ("/sendEvent", SEND | named),
+            ):
+                answer = await api.post(call, body, headers=headers)
+                assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), (call, organization)
+            look = await api.get(f"/{endpoint}?organizationId={organization}", headers=headers)
+            assert look.json()["organizationId"] == organization
+        assert len(api.world.broker.outputs) == before
+
+
+# Method -> parameters that concern Ann of blue; asked by Ann of acme, who is somebody else.
+ELSEWHERE: dict[str, Any] = {
+    "register_endpoint": {"keepAliveSeconds": 60, "userEndpointId": "ann1"},
+    "keepalive_endpoint": {"userEndpointId": "ann1"},
+    "unregister_endpoint": {"userEndpointId": "ann1"},
+    "watch_endpoint": {"userEndpointId": "ann1", "watch": ["*"]},
+    "view_endpoint": {"userEndpointId": "ann1"},
+    "list_endpoints": {"userId": "ann"},
+    "send_event": {"userId": "ann", "event": EVENT, "qos": 1},
+    "media_state": {"session": "s1"},
+    "call_permissions": {"session": "s1"},
+    "mute_participant": {"session": "s1", "participant": "ann", "muteStates": {"AUDIO": "MUTE"}},
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "site/", "{organization}/"])
+async def test_of_another_organization_nothing_is_seen_heard_or_changed(prefix: str) -> None:
+    assert ELSEWHERE.keys() == {name for name, method in METHODS.items() if method.users}
+    ann = bearer(sub="ann")
+    async with Api(World(prefix=prefix), prefix=prefix, auth=JWT) as api:
+        world = api.world
+        await api.register("ann", "ann1", organizationId="blue")
+        blue, outputs = dict(world.registry.organizations["blue"]), len(world.broker.outputs)
+        for method, params in ELSEWHERE.items():
+            for query, more in (("", {}), ("?organizationId=blue", {}), ("", {"organizationId": "blue"})):
+                answer = await api.ask("POST", f"/rpc/{method}{query}", params | more, headers=ann)
+                # What one has of one's own, which is nothing; everything else is refused.
+                is_own = not query and not more and method in ("list_endpoints", "send_event")
+                assert (
+                    answer.json().get("result") == ([] if method == "list_endpoints" else 0)
+                    if is_own
+                    else (answer.status_code in (400, 403, 404, 409))
+                ), (method, query, more, answer.text)
+        for path in ("/ann1", "/ann1?organizationId=blue", "?userId=ann&organizationId=blue"):
+            assert (await api.get(path, headers=ann)).status_code == 403
+        assert (await api.get("?userId=ann", headers=ann)).json() == []
+        assert world.registry.organizations["blue"] == blue
+        assert len(world.broker.outputs) == outputs
 
 
 @pytest.mark.parametrize("call", ["/keepalive", "/unregister"])

@@ -91,6 +91,9 @@ async def test_another_users_id_is_a_conflict() -> None:
         ("/keepalive", {"userEndpointId": 5}, "userEndpointId"),
         ("/unregister", {"userEndpointId": "a b"}, "userEndpointId"),
         ("/unregister", {"userEndpointId": "ann1", "reason": 5}, "reason"),
+        ("/unregister", {"userEndpointId": "ann1", "reason": "x" * 1025}, "reason"),
+        ("", b'{"userId": "ann", "keepAliveSeconds": 1e400}', "keepAliveSeconds"),
+        ("", b'{"userId": "ann", "keepAliveSeconds": 9, "watch": ["\xff"]}', "watch"),
         ("/sendEvent", {"event": EVENT, "userId": "ann"}, "organizationId"),
         ("/sendEvent", {"userId": "ann", "organizationId": "default"}, "event"),
         ("/sendEvent", SEND | {"event": 5}, "event"),
@@ -211,6 +214,8 @@ async def test_with_a_prefix_a_service_reaches_each_tenant() -> None:
         await api.register("ann", "ann1", organizationId="acme")
         answer = await api.post("/sendEvent", SEND | {"organizationId": "acme"})
         assert answer.json() == 1
+        answer = await api.ask("POST", "/rpc/send_event", SEND | {"organizationId": "acme"})
+        assert answer.json() == {"result": 1}
         assert api.world.broker.outputs[-1].topic == "acme/users/endpoints/ann1"
 
 

@@ -229,6 +229,17 @@ async def test_a_guest_finds_the_room_of_another_organization_by_its_token() -> 
         assert number(forbidden) == (403, 999)
 
 
+async def test_who_works_for_operations_owns_nothing_of_another_organization() -> None:
+    async with Api(auth=JWT) as api:
+        room = await create(api, headers=bearer(sub="ann", organization_id="blue"))
+        namesake = bearer(sub="ann", roles=["OPS"])
+        assert (await api.ask("GET", f"/rooms/{room}", headers=namesake)).status_code == 200
+        assert (await api.ask("DELETE", f"/rooms/{room}", headers=namesake)).status_code == 403
+        named = {"maxSize": 2, "organizationId": "blue"}
+        assert (await api.ask("POST", "/rooms", named, headers=namesake)).status_code == 403
+        assert (await api.ask("POST", "/rooms", {"maxSize": 2}, headers=namesake)).status_code == 201
+
+
 async def test_the_first_join_by_a_body_token_needs_no_header() -> None:
     async with Api(auth=JWT) as api:
         room = await create(api, headers=bearer(sub="ann"))

@@ -54,3 +54,9 @@ async def test_every_method_answers_what_it_answers_over_mqtt() -> None:
             assert answer.status_code == 200, (method, answer.text)
             assert answer.headers["content-type"] == "application/json"
             assert answer.json() == {"result": over_mqtt.call(method, json.dumps(body))}, method
+
+
+async def test_a_parameter_that_there_is_not_is_named() -> None:
+    async with Api() as api:
+        answer = await api.ask("POST", "/rpc/online_users", {"limitt": 5})
+        assert [error["field"] for error in answer.json()["errors"]] == ["limitt"]
