@@ -8,7 +8,7 @@ import random
 import secrets
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TypeVar
 
 import structlog
@@ -19,7 +19,7 @@ from bridge.adapters.mqtt.session import Session
 from bridge.adapters.mqtt.settings import SessionSettings
 from bridge.adapters.registry import RedisRegistry
 from bridge.config import Rooms, rooms
-from bridge.desk import STANDS_BY, Desk
+from bridge.desk import REDIS_IS_AWAY, STANDS_BY, STOPS, Desk
 from bridge.domain.audit import Auditor
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry
@@ -90,7 +90,7 @@ async def _http(settings: Settings, desk: Desk, built: Rooms, health: Health) ->
         return
     app = make_app(settings, desk, built.rules, health)
     app.prepare()
-    async with serving(app, settings.http.host, settings.http.port):
+    async with serving(app, settings.http):
         yield
 
 
@@ -109,9 +109,15 @@ async def _term(
     lease = Lease(registry, bridge)
     meters = Meters()
     meters.watch_process()
-    health.faults, health.exposition = lambda: [STANDS_BY], meters.exposition
+    health.exposition = meters.exposition
+    ended = STOPS
+
+    def waits(reason: str) -> None:
+        desk.shut(reason)
+        health.faults = lambda: [reason]
+
     try:
-        opened = await _unless(stopping, _open(registry, lease, settings, starting=starting))
+        opened = await _unless(stopping, _open(registry, lease, settings, waits, starting=starting))
         if opened is None:
             return 0
         client_id, owed = opened
@@ -125,9 +131,10 @@ async def _term(
         if not all(isinstance(death.error, LeaseLost) for death in _deaths(error)):
             raise
         log.error("Another bridge has taken over: this one stands by.", reason=str(next(_deaths(error)).error))
+        ended = STANDS_BY
         return None
     finally:
-        desk.close(STANDS_BY)
+        desk.close(ended)
         await registry.close()
         await keeper.close()
     return code
@@ -216,16 +223,21 @@ def _tune_memory() -> None:
 
 
 async def _open(
-    registry: RedisRegistry, lease: Lease, settings: Settings, *, starting: bool
+    registry: RedisRegistry, lease: Lease, settings: Settings, waits: Callable[[str], None], *, starting: bool
 ) -> tuple[str, list[tuple[str, str, JournalEntry]]]:
-    """Wait for Redis and for the lease; return the MQTT client id and what is left in the journal."""
+    """Wait for Redis and for the lease; return the MQTT client id and what is left in the journal.
+
+    ``waits`` is told what for.
+    """
     wait, longest = _BACKOFF_SECONDS
     while True:
         try:
             await registry.open()
+            waits(STANDS_BY)
             await lease.take(starting=starting)
             return await _client_id(registry, settings), await left_over(registry)
         except RegistryUnavailable as error:
+            waits(REDIS_IS_AWAY)
             log.error("Redis is away: the bridge waits for it before it takes anything.", reason=str(error))
         await asyncio.sleep(random.uniform(wait / 2, wait))
         wait = min(wait * 2, longest)
@@ -317,6 +329,7 @@ async def _serve(
         holding = tasks.create_task(_part("lease", lease.keep()))
         await stopping.wait()
         log.info("The bridge stops: what is decided is delivered first.", at_most_seconds=_DRAIN_SECONDS)
+        health.faults = lambda: [STOPS]
         line.stop()
         is_clean = await _finish(working, line, settlement, outcomes)
         await session.stop()
@@ -345,7 +358,7 @@ def _faults(inbox: Inbox, line: Line) -> list[str]:
     if not inbox.is_subscribed:
         faults.append("the MQTT broker is away, or has not granted every subscription yet")
     if line.is_redis_away:
-        faults.append("Redis is away")
+        faults.append(REDIS_IS_AWAY)
     if line.silent_seconds > _SILENT_SECONDS:
         faults.append(f"the broker or Redis has not answered for {line.silent_seconds:.0f} s")
     if line.sweep_lag_ms > _SWEEP_LAG_MS:

@@ -15,7 +15,11 @@ from bridge.inbox import Inbox, Order
 # What works while only the broker is away: it tells nobody anything, or what can wait.
 WITHOUT_BROKER = QUESTIONS | {KeepEndpoint, RefreshParty}
 
+# Why it is closed.
+STARTS = "the bridge starts"
 STANDS_BY = "this bridge is not the active one"
+REDIS_IS_AWAY = "Redis is away"
+STOPS = "the bridge stops"
 
 
 class Desk:
@@ -28,7 +32,7 @@ class Desk:
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self._inbox: Inbox | None = None
-        self._reason = STANDS_BY
+        self._reason = STARTS
         self._waiters: set[_Waiter] = set()
 
     # The line's side.

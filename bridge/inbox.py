@@ -100,6 +100,11 @@ class Inbox:
         """Whether more may be received now."""
         return self._bytes < MAXIMUM_BYTES and len(self._arrivals) < MAXIMUM_WAITING
 
+    @property
+    def has_orders(self) -> bool:
+        """Whether somebody within this process waits for the line."""
+        return self._orders > 0
+
     # The listener's side: synchronous and quick.
 
     def connected(self, connection: int, session_present: bool) -> None:

@@ -84,3 +84,5 @@ def configure_logging(log: Log) -> None:
     )
     libraries.addFilter(sampler.admits)
     logging.basicConfig(handlers=[libraries], level=max(level, logging.WARNING), force=True)
+    # It warns of each request that is no HTTP: whoever reaches the port could fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -17,7 +17,7 @@ from typing import TypeVar
 import structlog
 
 from bridge.batch import Item, Part, items_of, parts_of
-from bridge.desk import Desk
+from bridge.desk import REDIS_IS_AWAY, STOPS, Desk
 from bridge.domain.changes import commit_of
 from bridge.domain.clock import iso_ms
 from bridge.domain.commands import Command, Expire, Reject, Unfile
@@ -145,16 +145,16 @@ class Line:
         self._owed.extend(entries)
 
     def stop(self) -> None:
-        """Let `run` return after the batch in hand; what waits in the inbox comes again after the next start."""
+        """Let `run` return once callers within this process are answered; the rest comes again after the next start."""
         self._is_stopping = True
-        self._desk.shut("the bridge stops")
+        self._desk.shut(STOPS)
         self._inbox.wake()
 
     async def run(self) -> None:
         """Work until `stop`."""
         self._desk.open(self._inbox)
         try:
-            while not self._is_stopping:
+            while not self._is_stopping or self._inbox.has_orders:
                 await self._inbox.wait()
                 await self._broker.drained()
                 await self._outcomes.drained()
@@ -549,7 +549,7 @@ class Line:
             except RegistryUnavailable as error:
                 if not self.is_redis_away:
                     self.is_redis_away = True
-                    self._desk.close("Redis is away")
+                    self._desk.close(REDIS_IS_AWAY)
                 if self._is_stopping:
                     raise Stopped from None
                 if str(error) not in reasons:

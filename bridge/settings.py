@@ -488,9 +488,7 @@ class Auth(_Section):
             parts = urlsplit(url)
             host = parts.hostname or ""
             fits = (
-                parts.port != 0
-                and host
-                and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+                parts.port != 0 and host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
             )
         except ValueError:
             fits = False
@@ -521,15 +519,21 @@ class Auth(_Section):
             raise ValueError('token_endpoint can sign only with secret; set that, or mode = "none", or leave it out')
         return self
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody who reaches HTTP is let in."""
+        return self.mode == "none" or self.token_endpoint
+
     def binding_fault(self, host: str) -> str | None:
         """Tell why HTTP must not listen on ``host`` with these settings; None: it may."""
-        if _is_loopback(host) or (self.mode == "jwt" and not self.token_endpoint):
+        if is_loopback(host) or not self.is_open:
             return None
         cause = "auth.token_endpoint" if self.mode == "jwt" else 'auth.mode = "none"'
         return f"{cause} lets everybody in, so http.host must be a loopback address like 127.0.0.1; change one of them"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine only: ``localhost`` or a loopback address."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -562,7 +566,10 @@ class Http(_Section):
         10, ge=0.1, le=300, description="Seconds for one request, its body and its answer; longer: 503."
     )
     maximum_concurrent: int = Field(
-        1000, ge=1, le=100_000, description="Requests in hand at a time; one more: 503 with Retry-After."
+        1000,
+        ge=1,
+        le=100_000,
+        description="Requests in hand at a time; one more: 503 with Retry-After, but for health and metrics.",
     )
 
 

@@ -14,8 +14,9 @@ import pytest
 import structlog
 
 from bridge import app, cli
+from bridge.adapters.http.health import Health
 from bridge.adapters.mqtt.session import Session
-from bridge.errors import ConfigError, LeaseLost
+from bridge.errors import ConfigError, LeaseLost, RegistryUnavailable
 from bridge.lease import Lease
 from bridge.logs import configure_logging
 from bridge.outcomes import Outcomes
@@ -152,6 +153,45 @@ def test_the_exit_code_is_0_where_nothing_is_left(monkeypatch: pytest.MonkeyPatc
     code, text = told(monkeypatch)
     assert code == 0
     assert json.loads(text.splitlines()[-1])["clean"] is True
+
+
+@pytest.mark.usefixtures("ending")
+def test_a_bridge_that_stops_is_not_ready_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    health = Health()
+
+    async def finished(*_: object) -> bool:
+        seen.append(health.faults())
+        return True
+
+    monkeypatch.setattr(app, "Health", lambda: health)
+    monkeypatch.setattr(app, "_finish", finished)
+    assert told(monkeypatch)[0] == 0
+    assert seen == [["the bridge stops"]]
+
+
+async def test_a_bridge_that_is_not_active_yet_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(app, "_BACKOFF_SECONDS", (0, 0))
+    reasons: list[str] = []
+    opening = [RegistryUnavailable("refused"), RegistryUnavailable("refused"), None]
+
+    async def opened() -> None:
+        if (error := opening.pop(0)) is not None:
+            raise error
+
+    async def left(_: object) -> list[Any]:
+        return []
+
+    async def taken(*, starting: bool) -> None:
+        assert reasons[-1] == "this bridge is not the active one"
+
+    monkeypatch.setattr(app, "left_over", left)
+    registry: Any = SimpleNamespace(open=opened)
+    lease: Any = SimpleNamespace(take=taken)
+    settings = Settings.model_validate({"mqtt": {"client_id": "c"}})
+    assert await app._open(registry, lease, settings, reasons.append, starting=True) == ("c", [])
+    assert reasons == ["Redis is away", "Redis is away", "this bridge is not the active one"]
 
 
 LEFT: dict[str, tuple[type, str, Any]] = {

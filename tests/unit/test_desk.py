@@ -154,7 +154,7 @@ async def test_what_is_asked_is_answered() -> None:
 
 
 async def test_before_there_is_a_line_the_desk_is_closed() -> None:
-    assert "not the active one: nothing was done" in await refused(Desk(5))
+    assert "the bridge starts: nothing was done" in await refused(Desk(5))
 
 
 async def test_while_the_broker_is_away_keepalives_and_questions_work_and_nothing_else() -> None:
@@ -193,6 +193,34 @@ async def test_nobody_waits_longer_than_the_time_limit_and_what_was_not_decided_
     assert "no answer within 0.02 s: it may have been done" in await refused(desk)
     world.work()
     assert world.stored() == set()
+
+
+class Slow(MemoryRegistry):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def load(self, *args: Any) -> Any:
+        self.asked.set()
+        await self.answers.wait()
+        return await super().load(*args)
+
+
+async def test_what_was_asked_before_the_stop_is_still_answered() -> None:
+    registry = Slow()
+    world = World(registry=registry)
+    task = working(world)
+    await asyncio.sleep(0)
+    in_hand = asyncio.create_task(world.desk.ask("default", REGISTER))
+    await asyncio.wait_for(registry.asked.wait(), 5)
+    waiting = asyncio.create_task(world.desk.ask("default", ListEndpoints("ann")))
+    await until(lambda: world.inbox.has_orders)
+    world.line.stop()
+    assert "the bridge stops: nothing was done" in await refused(world.desk)
+    registry.answers.set()
+    await asyncio.wait_for(task, 5)
+    assert await in_hand == {"id": "ann1"}
+    assert [view["id"] for view in await asyncio.wait_for(waiting, 5)] == ["ann1"]  # type: ignore[attr-defined]
 
 
 async def test_at_the_end_of_a_term_who_still_waits_is_sent_away() -> None:

@@ -47,6 +47,12 @@ def test_lines_of_libraries_are_json_too(monkeypatch: pytest.MonkeyPatch) -> Non
     assert line["timestamp"].endswith("Z")
 
 
+def test_who_sends_what_is_no_http_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(monkeypatch, level="debug")
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    assert stream.getvalue() == ""
+
+
 def test_lines_are_for_eyes_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = configured(monkeypatch)
     structlog.get_logger().info("Redis answers again.", after_seconds=3)

@@ -12,6 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from bridge.adapters.http import documents as d
 from bridge.adapters.http.problems import headers_of
 from bridge.adapters.http.schemas import Schema
+from bridge.desk import STARTS
+
+HEALTH_PATHS = ("/healthz", "/readyz", "/metrics")
 
 STATUS: Schema = {
     "type": "object",
@@ -29,7 +32,7 @@ class Health:
     """
 
     def __init__(
-        self, faults: Callable[[], list[str]] = lambda: ["the bridge starts"], exposition: Callable[[], bytes] = bytes
+        self, faults: Callable[[], list[str]] = lambda: [STARTS], exposition: Callable[[], bytes] = bytes
     ) -> None:
         self.faults = faults
         self.exposition = exposition

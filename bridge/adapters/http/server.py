@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,10 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from bridge.adapters.http.calls import Calls
+from bridge.adapters.http.connections import IDLE_SECONDS, Bounds, Connection
 from bridge.adapters.http.documents import SECURITY
 from bridge.adapters.http.endpoints import endpoint_routes
 from bridge.adapters.http.gate import App, Gate
-from bridge.adapters.http.health import Health, health_routes
+from bridge.adapters.http.health import HEALTH_PATHS, Health, health_routes
 from bridge.adapters.http.issuer import TokenIssuer
 from bridge.adapters.http.problems import problem
 from bridge.adapters.http.rooms import room_routes
@@ -28,11 +30,10 @@ from bridge.adapters.http.tokens import Tokens
 from bridge.desk import Desk
 from bridge.domain.rules import Rules
 from bridge.errors import ConfigError, Refusal
-from bridge.settings import Settings
+from bridge.settings import Http, Settings
 
 log = structlog.get_logger("bridge.http")
 
-IDLE_SECONDS = 30  # of a connection between two requests
 STOP_SECONDS = 2
 BACKLOG = 1024
 
@@ -101,7 +102,7 @@ def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Ga
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(Exception, failed)
-    return Gate(app, http, prepare=app.openapi)
+    return Gate(app, http, prepare=app.openapi, never_full=HEALTH_PATHS, is_open=auth.is_open)
 
 
 def _methods(app: FastAPI, path: str) -> set[str]:
@@ -131,18 +132,19 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: App, host: str, port: int) -> AsyncIterator[int]:
+async def serving(app: App, http: Http) -> AsyncIterator[int]:
     """Serve the application while the context lasts; yields the port.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    listening = _listen(host, port)
-    found: int = listening.getsockname()[1]
+    listening = _listen(http.host, http.port)
+    port: int = listening.getsockname()[1]
+    bounds = Bounds(IDLE_SECONDS + 2 * http.timeout_seconds)  # the gate's limits for a body and for an answer go first
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=partial(Connection, bounds),  # type: ignore[arg-type]  # called like the class
             ws="none",
             lifespan="off",
             log_config=None,
@@ -154,9 +156,9 @@ async def serving(app: App, host: str, port: int) -> AsyncIterator[int]:
         )
     )
     working = asyncio.create_task(server.serve(sockets=[listening]), name="http")
-    log.info("HTTP listens.", host=host, port=found)
+    log.info("HTTP listens.", host=http.host, port=port)
     try:
-        yield found
+        yield port
     finally:
         server.should_exit = True
         await working

@@ -34,7 +34,7 @@ class Api:
         self.settings = Settings.model_validate(settings)
         self.app = make_app(self.settings, self.world.desk, self.world.rules, self.health)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://bridge")
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
 
     async def __aenter__(self) -> Self:
         return self

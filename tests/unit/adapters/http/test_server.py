@@ -13,9 +13,10 @@ import structlog
 from bridge import app as wiring
 from bridge.adapters.http import gate as gate_module
 from bridge.adapters.http.gate import Gate
+from bridge.adapters.http.health import HEALTH_PATHS
 from bridge.adapters.http.server import serving
 from bridge.errors import ConfigError
-from bridge.settings import Settings
+from bridge.settings import Http, Settings
 from tests.unit.adapters.http.api import BASE, JWT, Api, bearer
 
 LIMIT = 1000
@@ -24,7 +25,7 @@ LIMIT = 1000
 async def through_gate(app: Any, method: str = "GET", path: str = "/", content: Any = None, **http: Any) -> Any:
     gate = Gate(app, Settings.model_validate({"http": http}).http)
     transport = httpx.ASGITransport(gate, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://bridge") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         return await client.request(method, path, content=content)
 
 
@@ -69,17 +70,115 @@ async def test_a_body_that_does_not_say_its_length_is_bounded_too() -> None:
 async def test_what_takes_too_long_is_given_up() -> None:
     answer = await through_gate(never, timeout_seconds=0.1)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-    assert "http.timeout_seconds" in answer.json()["detail"]
+    assert "it may have been done" in answer.json()["detail"]
 
 
 async def test_one_request_more_than_may_be_in_hand_is_sent_away() -> None:
     gate = Gate(never, Settings.model_validate({"http": {"maximum_concurrent": 2, "timeout_seconds": 1}}).http)
     transport = httpx.ASGITransport(gate, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://bridge") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         answers = await asyncio.gather(*(client.get("/") for _ in range(3)))
     details = [answer.json()["detail"] for answer in answers]
     assert sorted("maximum_concurrent" in detail for detail in details) == [False, False, True]
     assert {answer.status_code for answer in answers} == {503}
+
+
+async def test_health_is_told_however_many_requests_are_in_hand() -> None:
+    async def held(scope: Any, *rest: Any) -> None:
+        await (never if scope["path"] == "/" else echo)(scope, *rest)
+
+    http = Settings.model_validate({"http": {"maximum_concurrent": 1, "timeout_seconds": 1}}).http
+    transport = httpx.ASGITransport(Gate(held, http, never_full=HEALTH_PATHS))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        first = asyncio.create_task(client.get("/"))
+        await asyncio.sleep(0)
+        answers = [await client.get(path) for path in (*HEALTH_PATHS, "/other")]
+        await first
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 503]
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for_and_nothing_is_done() -> None:
+    async def pieces() -> Any:
+        yield b"{"
+        await never()
+
+    answer = await through_gate(echo, "POST", content=pieces(), timeout_seconds=0.1)
+    assert (answer.status_code, answer.headers["connection"]) == (503, "close")
+    assert "nothing was done" in answer.json()["detail"]
+
+
+async def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "MAXIMUM_HELD_BYTES", 3 * LIMIT)
+    gate = Gate(echo, Settings().http)
+    go_on = asyncio.Event()
+
+    async def pieces() -> Any:
+        yield b"x" * 2 * LIMIT
+        await go_on.wait()
+
+    transport = httpx.ASGITransport(gate)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        first = asyncio.create_task(client.post("/", content=pieces()))
+        await asyncio.sleep(0.01)
+        second = await client.post("/", content=b"x" * 2 * LIMIT)
+        go_on.set()
+        assert (second.status_code, (await first).status_code) == (503, 200)
+        assert (await client.post("/", content=b"x" * 2 * LIMIT)).status_code == 200
+
+
+async def test_who_goes_away_before_its_body_is_whole_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    coming: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> MutableMapping[str, Any]:
+        return coming.pop(0)
+
+    async def send(_: MutableMapping[str, Any]) -> None:
+        raise AssertionError("nobody is there")
+
+    scope = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "headers": []}
+    with structlog.testing.capture_logs() as logs:
+        monkeypatch.setattr(gate_module, "log", structlog.get_logger("bridge.http"))
+        await Gate(broken, Settings().http)(scope, receive, send)
+    assert [(line["event"], line["log_level"]) for line in logs] == [("Gone before it was answered.", "debug")]
+
+
+async def test_the_log_shows_a_path_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    with structlog.testing.capture_logs() as logs:
+        monkeypatch.setattr(gate_module, "log", structlog.get_logger("bridge.http"))
+        await through_gate(echo, path="/%1b[31mred%0d%0aline")
+    assert logs[0]["path"] == "/%1b[31mred%0d%0aline"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_answered"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1:8080", True),
+        ("LOCALHOST:8080", True),
+        ("[::1]:8080", True),
+        ("evil.example:8080", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost@evil.example", False),
+        ("[", False),
+        ("é", False),
+        ("", False),
+    ],
+)
+async def test_a_bridge_that_lets_everybody_in_is_reached_by_this_machines_names_only(
+    host: str, is_answered: bool
+) -> None:
+    headers = {"Host": host.encode()}
+    for open_to_all in ({}, JWT | {"token_endpoint": True}):
+        async with Api(auth=open_to_all) as api:
+            answer = await api.ask("GET", "/healthz", headers=headers)
+            assert answer.status_code == (200 if is_answered else 403)
+            if not is_answered:
+                assert answer.json()["detail"].startswith("Host names another machine")
+    async with Api(auth=JWT) as api:
+        assert (await api.ask("GET", "/healthz", headers=headers)).status_code == 200
 
 
 async def test_a_bug_is_an_error_that_tells_nothing_and_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +199,7 @@ async def test_a_bug_in_the_middle_of_an_answer_is_logged_and_nothing_is_added(m
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message["type"])
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    scope = {"type": "http", "method": "GET", "path": "/", "raw_path": b"/", "headers": []}
     with structlog.testing.capture_logs() as logs:
         monkeypatch.setattr(gate_module, "log", structlog.get_logger("bridge.http"))
         await Gate(breaks_halfway, Settings().http)(scope, receive, send)
@@ -213,7 +312,7 @@ async def test_the_bridge_tells_what_it_lacks() -> None:
 
 
 async def test_it_serves_on_a_socket_and_leaves_nothing_behind() -> None:
-    async with serving(echo, "127.0.0.1", 0) as port:
+    async with serving(echo, Http(port=0)) as port:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             answer = await client.post("/", content=b"hello")
         assert answer.content == b"hello"
@@ -228,10 +327,10 @@ async def test_an_address_that_cannot_be_listened_on_is_the_operators_to_mend() 
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"http\.port: 127\.0\.0\.1:{port} cannot be listened on"):
-            async with serving(echo, "127.0.0.1", port):
+            async with serving(echo, Http(port=port)):
                 pass
     with pytest.raises(ConfigError, match=r"http\.host"):
-        async with serving(echo, "no such host", 0):
+        async with serving(echo, Http(host="no such host", port=0)):
             pass
 
 
