@@ -262,11 +262,10 @@ def _way_breaks(server: str) -> Fault:
 
 
 def _bridge_away(stand: Stand, dice: random.Random) -> None:
-    name = stand.active
     for one in list(stand.bridges):
         stand.kill_bridge(one)
     _outlast(dice)
-    stand.start_bridge(name)
+    stand.start_bridge("b1")  # the other faults count on it: b2 is the one that comes and goes
 
 
 def _broker_away(stand: Stand, dice: random.Random) -> None:
