@@ -14,7 +14,7 @@ _numbers = count(1)
 @pytest.fixture(scope="session")
 def torn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Redis counts as away after one second, so that answers are lost when it is frozen for three."""
-    with stack(tmp_path_factory.mktemp("faults"), durable=True, REDIS__TIMEOUT_SECONDS="1") as found:
+    with stack(tmp_path_factory.mktemp("faults"), durable=True, fsync="always", REDIS__TIMEOUT_SECONDS="1") as found:
         yield found
 
 

@@ -408,16 +408,19 @@ def stack(
     hears: tuple[str, ...] = ("users/endpoints/+", "bridge/#"),
     durable: bool = False,
     broker_lines: str = "",
+    fsync: str = "everysec",
     **settings: str,
 ) -> Iterator[Stack]:
     """A stack of one's own; ``settings`` are names like ``ENDPOINTS__GRACE_SECONDS``.
+
+    ``fsync`` is Redis' ``appendfsync``: a Redis that is killed may lose what it answered unless it is ``always``.
 
     ``broker_lines`` go into Mosquitto's configuration, below the listener that everybody but perhaps the bridge uses.
 
     Ends with an error where the bridge's log tells of a bug.
     """
     with (
-        RedisServer(directory / "redis", flavour) as redis,
+        RedisServer(directory / "redis", flavour, fsync=fsync) as redis,
         MosquittoServer(directory / "broker", extra=broker_lines) as broker,
     ):
         world = Client(broker.port, durable=durable)
