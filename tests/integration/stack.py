@@ -409,13 +409,15 @@ def stack(
     durable: bool = False,
     broker_lines: str = "",
     fsync: str = "everysec",
+    way_to_broker: Callable[[int], str] = str,
     **settings: str,
 ) -> Iterator[Stack]:
     """A stack of one's own; ``settings`` are names like ``ENDPOINTS__GRACE_SECONDS``.
 
     ``fsync`` is Redis' ``appendfsync``: a Redis that is killed may lose what it answered unless it is ``always``.
 
-    ``broker_lines`` go into Mosquitto's configuration, below the listener that everybody but perhaps the bridge uses.
+    ``broker_lines`` go into Mosquitto's configuration, below the listener that everybody but perhaps the bridge uses;
+    ``way_to_broker`` makes of the broker's port the one that the bridge is given.
 
     Ends with an error where the bridge's log tells of a bug.
     """
@@ -428,7 +430,7 @@ def stack(
             for topic_filter in hears:
                 world.subscribe(topic_filter)
             given = {
-                "MQTT__PORT": str(broker.port),
+                "MQTT__PORT": way_to_broker(broker.port),
                 "REDIS__URL": redis.url,
                 "NAME": "b1",
                 **settings,

@@ -14,10 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.domain.masks import MAXIMUM_MASKS, compile_masks
 from bridge.errors import Refusal
+from tests.property.found import Found
+from tests.property.fuzz_config import Config
+from tests.property.fuzz_http import Forged, Http
+from tests.property.fuzz_inputs import Inputs
 from tests.property.mask_judge import KEYS, MISSING, SCALARS, event, judged, judged_by_text, path, written
 
 SLOWEST_SECONDS = 0.05
@@ -37,10 +41,6 @@ FRAGMENTS = (
 )
 
 
-class Found(Exception):
-    """A case that did what none may do; says what."""
-
-
 class Masks:
     """Masks on events: nothing but a `Refusal` may come out, in time, and exactly what is selected is hidden.
 
@@ -52,6 +52,8 @@ class Masks:
         seen: how many cases ended how.
         slowest_seconds: of CPU time; where that was too long, the fastest of some goes on a fair machine.
     """
+
+    PROMISE = "no crash, nothing that hangs, nothing hidden or shown that should not be"
 
     def __init__(self, seed: int, *, timed: bool) -> None:
         self._limit_seconds = SLOWEST_SECONDS if timed else float("inf")
@@ -229,18 +231,47 @@ def _no_hang() -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-KINDS = {"masks": Masks}
+class Kind(Protocol):
+    """What can be fuzzed.
+
+    Attributes:
+        PROMISE: what was seen where nothing was found.
+        seen: how many cases ended how.
+        slowest_seconds: of CPU time, where that is measured.
+        slowest_number: of the case that took them.
+    """
+
+    PROMISE: str
+    seen: Counter[str]
+    slowest_seconds: float
+    slowest_number: int
+
+    def case(self, number: int) -> None:
+        """Try one.
+
+        Raises:
+            Found: it may not do that.
+        """
+
+
+KINDS: dict[str, tuple[str, Callable[..., Kind]]] = {
+    "masks": ("random masks on random events, judged", Masks),
+    "inputs": ("messages of all kinds through the whole line", Inputs),
+    "http": ("requests", Http),
+    "tokens": ("forged bearer tokens", Forged),
+    "config": ("configurations", Config),
+}
 
 
 def fuzz(
     kind: str, count: int, seed: int, first: int = 0, seconds: float = float("inf"), *, timed: bool = True
-) -> Masks:
+) -> Kind:
     """Try so many cases, fewer where the time is up; only what hangs is too slow where they are not ``timed``.
 
     Raises:
         AssertionError: a case did what none may do; says which one and what.
     """
-    run = KINDS[kind](seed, timed=timed)
+    run = KINDS[kind][1](seed, timed=timed)
     end = time.monotonic() + seconds
     for number in range(first, first + count):
         try:
@@ -261,7 +292,8 @@ def main() -> int:
         The exit code: 1 where a case did what none may do.
     """
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description="Throws random input at a part of the bridge.")
-    parser.add_argument("kind", choices=KINDS, help="masks: random masks on random events, judged")
+    kinds = ", ".join(f"{kind} ({what})" for kind, (what, _) in KINDS.items())
+    parser.add_argument("kind", choices=[*KINDS, "all"], help=f"{kinds}; all: one after another")
     parser.add_argument("--count", type=int, default=20_000, help="cases (20,000)")
     parser.add_argument("--seed", type=int, default=1, help="of the dice (1)")
     parser.add_argument("--first", type=int, default=0, help="number of the first case, to see one again (0)")
@@ -269,16 +301,22 @@ def main() -> int:
     given = parser.parse_args()
     gc.freeze()  # as the bridge does
     gc.set_threshold(50_000, 20, 100)
+    codes = [_run(kind, given) for kind in (KINDS if given.kind == "all" else (given.kind,))]
+    return max(codes)
+
+
+def _run(kind: str, given: argparse.Namespace) -> int:
     try:
-        run = fuzz(given.kind, given.count, given.seed, given.first, given.seconds)
+        run = fuzz(kind, given.count, given.seed, given.first, given.seconds)
     except AssertionError as error:
         print(f"FOUND: {error}")
-        print(f"see it again: scripts/fuzz {given.kind} --seed {given.seed} --count 1 --first NUMBER")
+        print(f"see it again: scripts/fuzz {kind} --seed {given.seed} --count 1 --first NUMBER")
         return 1
-    print(f"seed {given.seed}: no crash, nothing that hangs, nothing hidden or shown that should not be")
+    print(f"{kind}, seed {given.seed}: {run.PROMISE}")
     for what, times in run.seen.most_common():
         print(f"{times:10,} {what}")
-    print(f"slowest: {run.slowest_seconds * 1000:.1f} ms of CPU time (case {run.slowest_number})")
+    if run.slowest_seconds:
+        print(f"slowest: {run.slowest_seconds * 1000:.1f} ms of CPU time (case {run.slowest_number})")
     return 0
 
 
