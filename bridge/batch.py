@@ -13,8 +13,9 @@ from bridge.domain.decide import UNJOURNALED, decide, want_first
 from bridge.domain.decisions import NOTHING, Decision, Later
 from bridge.domain.inputs import Input
 from bridge.domain.intake import Reply, answer, error_answer
+from bridge.domain.loaded import CorruptRecord, NotLoaded
 from bridge.domain.routing import Router
-from bridge.domain.state import CommitFirst, CorruptRecord, Elsewhere, NotLoaded, State
+from bridge.domain.state import CommitFirst, Elsewhere, State
 from bridge.domain.values import Loading, Output, Page, Want
 from bridge.errors import Refusal, trail
 from bridge.outcomes import Asked

@@ -6,6 +6,7 @@ Everything here is derived from the records, so no index can say anything else t
 from bridge.domain.endpoints import timing
 from bridge.domain.flaps import flaps_end
 from bridge.domain.ids import endpoint_member, parse_key, parse_part_key, parties_index
+from bridge.domain.loaded import Entry
 from bridge.domain.parties import party_due
 from bridge.domain.permissions import permissions_end
 from bridge.domain.records import EMPTY, Party, Permissions, Record, Room, Session, Subject, Views
@@ -13,7 +14,7 @@ from bridge.domain.rules import Rules
 from bridge.domain.schema import encode_record
 from bridge.domain.seats import member_of, seat_of
 from bridge.domain.sessions import session_end
-from bridge.domain.state import ALL_ENDPOINTS, Entry, State
+from bridge.domain.state import ALL_ENDPOINTS, State
 from bridge.domain.subjects import is_online, lease_end
 from bridge.domain.token_rooms import room_end
 from bridge.domain.values import Commit, Write

@@ -8,10 +8,11 @@ from bridge.domain.commands import Explain
 from bridge.domain.decisions import Decision
 from bridge.domain.endpoints import SICK, UNKNOWN, state_of, timing
 from bridge.domain.ids import Ref, session_key, subject_key
+from bridge.domain.loaded import CorruptRecord
 from bridge.domain.records import NO_STATUS, Endpoint, Session, Subject
 from bridge.domain.rules import Rules
 from bridge.domain.sessions import session_end
-from bridge.domain.state import CorruptRecord, State
+from bridge.domain.state import State
 from bridge.domain.subjects import is_online, lease_end
 
 Answer = dict[str, object]

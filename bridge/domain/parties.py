@@ -22,12 +22,13 @@ from bridge.domain.ids import (
     room_key,
     subject_key,
 )
+from bridge.domain.loaded import CorruptRecord
 from bridge.domain.members import member_keys, unseat_members
 from bridge.domain.pauses import counted_from
 from bridge.domain.records import Party, Room
 from bridge.domain.routing import Emission
 from bridge.domain.seats import Seat, seat_of, seats_page
-from bridge.domain.state import CorruptRecord, State
+from bridge.domain.state import State
 from bridge.errors import Refusal
 
 replace = msgspec.structs.replace

@@ -10,11 +10,12 @@ import msgspec
 
 from bridge.domain.events import Event
 from bridge.domain.ids import Ref, parse_subject_key, room_key, session_key, subject_key
+from bridge.domain.loaded import CorruptRecord
 from bridge.domain.masks import masked_event
 from bridge.domain.records import EMPTY_SUBJECT, Subject
 from bridge.domain.routes import REMINDER, Route
 from bridge.domain.seats import Seat, seats_page
-from bridge.domain.state import CorruptRecord, State
+from bridge.domain.state import State
 from bridge.domain.topics import EndpointTopics
 from bridge.domain.values import Output
 

@@ -1,77 +1,25 @@
 """The unit of work: what one organization's batch has read and changed so far.
 
 What a command changes stands at once, and what stood before it is kept until the command is: one that is refused, or
-must be decided again, is dropped and leaves no trace. Reading what is not loaded raises `NotLoaded`; the line loads it.
+must be decided again, is dropped and leaves no trace.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
-from bridge.domain.ids import (
-    WATCHERS_KEY,
-    Ref,
-    endpoint_member,
-    parse_endpoint_member,
-    parse_part_key,
-    part_key,
-    party_key,
-    permissions_key,
-    room_key,
-    session_key,
-    subject_key,
-    views_key,
-)
-from bridge.domain.records import (
-    EMPTY,
-    EMPTY_SUBJECT,
-    Media,
-    Mutes,
-    Party,
-    Permissions,
-    Record,
-    Room,
-    Sent,
-    Session,
-    Subject,
-    Views,
-    Watchers,
-)
+from bridge.domain.ids import Ref, endpoint_member, parse_endpoint_member, parse_part_key, room_key, subject_key
+from bridge.domain.loaded import LoadedState, NotLoaded
+from bridge.domain.records import Party, Record, Sent, Subject
 from bridge.domain.rules import Rules
-from bridge.domain.schema import decode_record
 from bridge.domain.seats import Seat, seat_of, seats_of, seats_page
-from bridge.domain.values import Claim, Kind, Loaded, Moment, Owner, Page
+from bridge.domain.values import Claim, Kind, Moment, Owner, Page
 
 ALL_ENDPOINTS = Page("endpoints", "", 1_000_000)
 """The whole index of an organization's endpoints. Long before the limit what it makes is too large to be committed."""
 
 _decode_sent = msgspec.json.Decoder(Sent).decode
-
-
-class NotLoaded(Exception):
-    """A decision needs what was not loaded.
-
-    Attributes:
-        keys: record keys of this organization.
-        pages: index pages.
-        owners: endpoint ids whose owners are needed.
-        foreign: a record of another organization: (organization, key).
-    """
-
-    def __init__(
-        self,
-        keys: tuple[str, ...] = (),
-        pages: tuple[Page, ...] = (),
-        owners: tuple[str, ...] = (),
-        foreign: tuple[str, str] | None = None,
-    ) -> None:
-        super().__init__()
-        self.keys = keys
-        self.pages = pages
-        self.owners = owners
-        self.foreign = foreign
 
 
 class CommitFirst(Exception):
@@ -93,24 +41,7 @@ class Elsewhere(Exception):
         self.organization = organization
 
 
-class CorruptRecord(Exception):
-    """A stored record cannot be read. Only the commands that need it are rejected."""
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"{key}: {reason}")
-        self.key = key
-
-
-class Entry(msgspec.Struct, eq=False, gc=False):
-    """One record in the unit of work: as loaded (version 0, empty record: absent) and as it now stands."""
-
-    loaded: Record
-    loaded_version: int
-    record: Record
-    version: int
-
-
-class State:
+class State(LoadedState):
     """What one organization's batch reads and changes; see the module's docstring.
 
     Args:
@@ -126,7 +57,6 @@ class State:
 
     Attributes:
         audiences: session -> the endpoints of its members and their owners, for the present command only.
-        unreadable: keys of the records that were passed over.
     """
 
     def __init__(
@@ -142,29 +72,21 @@ class State:
         in_hand: Mapping[tuple[str, str], Sent] = MappingProxyType({}),
         corrupt: Collection[str] = (),
     ) -> None:
-        self.organization = organization
+        super().__init__(organization, corrupt)
         self.moment = moment
         self.rules = rules
         self.timestamp = timestamp
         self.told: dict[tuple[str, str], int] = {}
-        self.floor = 0
-        self.raw: dict[str, bytes | None] = {}
-        self.pages: dict[Page, list[str]] = {}
-        self.owners: dict[str, Owner | None] = {}
-        self.foreign: dict[tuple[str, str], bytes | None] = {}
-        self.entries: dict[str, Entry] = {}
         self.claims: dict[str, Claim] = {}
         self.unfinished: list[str] = []
         self.touched: set[str] = set()
         self.unfiled: set[str] = set()
         self.audiences: dict[str, dict[str, str]] = {}
-        self.unreadable: set[str] = set()
         self.sends: dict[str, Sent] = {}
         self._id_prefix = id_prefix
         self._id_suffix = id_suffix
         self._told_before = told_ms
         self._in_hand = in_hand
-        self._corrupt = corrupt
         self._events = 0
         self._seats: dict[str, dict[str, Seat]] = {}
         self._now_ms = moment.now_ms
@@ -175,13 +97,6 @@ class State:
         self._new_touched: list[str] = []
         self._new_told: list[tuple[str, str]] = []
         self._new_send: tuple[str, Sent] | None = None
-
-    def add(self, loaded: Loaded, owners: Mapping[str, Owner | None]) -> None:
-        """Take what one load trip brought."""
-        self.raw.update(loaded.records)
-        self.pages.update(loaded.pages)
-        self.owners.update(owners)
-        self.floor = max(self.floor, loaded.floor)
 
     # One command.
 
@@ -224,69 +139,7 @@ class State:
         self._new_told = []
         self._new_send = None
 
-    # Reading.
-
-    def entry(self, key: str) -> Entry:
-        """Return a record's entry, decoded once.
-
-        Raises:
-            NotLoaded: the key was not loaded.
-            CorruptRecord: the stored text cannot be read.
-        """
-        return self.entries.get(key) or self._decoded(key)
-
-    def _decoded(self, key: str) -> Entry:
-        try:
-            raw = self.raw[key]
-        except KeyError:
-            raise NotLoaded((key,)) from None
-        noun = key.partition(":")[0]
-        if self._corrupt and key in self._corrupt:
-            raise CorruptRecord(key, "holds another type: an operator must mend or delete the key")
-        record, version = (EMPTY[noun], 0) if raw is None else _decode(key, noun, raw)
-        entry = self.entries[key] = Entry(record, version, record, version)
-        return entry
-
-    def _record(self, key: str) -> Any:
-        return (self.entries.get(key) or self._decoded(key)).record
-
-    def subject(self, kind: Kind, subject: str) -> Subject:
-        """Return a subject's record; the empty one where it is unknown."""
-        record: Subject = self._record(subject_key(kind, subject))
-        return record
-
-    def subject_at(self, key: str) -> Subject:
-        """Return the record of the subject whose key is ``key``; see `subject`."""
-        record: Subject = self._record(key)
-        return record
-
-    def is_readable(self, key: str) -> bool:
-        """Tell whether a record can be read; who passes over one that cannot lets nobody else suffer for it."""
-        try:
-            self._record(key)
-        except CorruptRecord:
-            self.unreadable.add(key)
-            return False
-        return True
-
-    def readable(self, key: str) -> Subject:
-        """Return a subject's record, the empty one where it cannot be read."""
-        return self.subject_at(key) if self.is_readable(key) else EMPTY_SUBJECT
-
-    def session(self, session: str) -> Session:
-        """Return a session's record; the empty one where it is unknown."""
-        record: Session = self._record(session_key(session))
-        return record
-
-    def room(self, room: str) -> Room:
-        """Return a room's record; the empty one where nobody is in it."""
-        record: Room = self._record(room_key(room))
-        return record
-
-    def party(self, room: str, party: str) -> Party:
-        """Return the record of a party in a room; the empty one where it is unknown."""
-        record: Party = self._record(party_key(room, party))
-        return record
+    # Reading, with what the batch has changed.
 
     def seats(self, room: str) -> dict[str, Seat]:
         """Return who is in a room, by party, as the present command leaves it; not to be changed.
@@ -311,50 +164,6 @@ class State:
         for key, record in mine:
             _seat(changed, key, record)
         return changed[room]
-
-    def watchers(self) -> Watchers:
-        """Return who watches whole kinds, or everything."""
-        record: Watchers = self._record(WATCHERS_KEY)
-        return record
-
-    def media(self, session: str, participant: str) -> Media:
-        """Return what a participant last reported of its media; the empty record where it reported nothing."""
-        record: Media = self._record(part_key("media", session, participant))
-        return record
-
-    def views(self, session: str) -> Views:
-        """Return how far a session's participants agree on the number of connections."""
-        record: Views = self._record(views_key(session))
-        return record
-
-    def permissions(self, session: str) -> Permissions:
-        """Return what a session's participants have in common of their permissions."""
-        record: Permissions = self._record(permissions_key(session))
-        return record
-
-    def mutes(self, session: str, participant: str) -> Mutes:
-        """Return what a participant has of its own of them."""
-        record: Mutes = self._record(part_key("mutes", session, participant))
-        return record
-
-    def require(self, keys: Iterable[str], owners: Iterable[str] = (), pages: Iterable[Page] = ()) -> None:
-        """Ask for many records, endpoint owners and pages at once, so that they come in one wave.
-
-        Raises:
-            NotLoaded: naming every one that is missing.
-        """
-        missing = tuple(key for key in keys if key not in self.entries and key not in self.raw)
-        unknown = tuple(endpoint for endpoint in owners if endpoint not in self.owners)
-        absent = tuple(page for page in pages if page not in self.pages)
-        if missing or unknown or absent:
-            raise NotLoaded(missing, absent, unknown)
-
-    def is_known(self, key: str) -> bool:
-        """Tell whether anything was ever reported of the record's subject; to be watched alone does not count."""
-        record = self._record(key)
-        if isinstance(record, Subject) and record.watchers:
-            record = msgspec.structs.replace(record, watchers={})
-        return bool(record != EMPTY[key.partition(":")[0]])
 
     def version(self, key: str) -> int:
         """Return a record's present version; for an absent one the version that it would start with."""
@@ -410,21 +219,6 @@ class State:
             return self.owners[endpoint]
         except KeyError:
             raise NotLoaded(owners=(endpoint,)) from None
-
-    def owned_subject(self, owner: Owner) -> Subject:
-        """Return the record of an endpoint's owner, also in another organization."""
-        if owner.organization == self.organization:
-            return self.subject(owner.kind, owner.subject)
-        place = (owner.organization, subject_key(owner.kind, owner.subject))
-        try:
-            raw = self.foreign[place]
-        except KeyError:
-            raise NotLoaded(foreign=place) from None
-        if raw is None:
-            return EMPTY_SUBJECT
-        record, _ = _decode(place[1], owner.kind, raw)
-        assert isinstance(record, Subject)
-        return record
 
     def sent(self, key: str) -> Sent | None:
         """Return the send under record key ``key``: of this batch, still in hand, or kept of the last ten minutes.
@@ -518,10 +312,3 @@ def _seat(rooms: Mapping[str, dict[str, Seat]], key: str, record: Party) -> None
         seats[party] = seat_of(party, record)
     else:
         seats.pop(party, None)
-
-
-def _decode(key: str, noun: str, raw: bytes) -> tuple[Record, int]:
-    try:
-        return decode_record(noun, raw)
-    except ValueError as error:
-        raise CorruptRecord(key, str(error)) from None

@@ -10,9 +10,9 @@ import pytest
 
 from bridge.domain import schema
 from bridge.domain.changes import commit_of
+from bridge.domain.loaded import CorruptRecord
 from bridge.domain.records import EMPTY, Connection, Subject
 from bridge.domain.schema import SCHEMA, UPGRADES, Fields, decode_record, encode_record
-from bridge.domain.state import CorruptRecord
 from bridge.domain.values import Write
 from tests.unit.domain.test_state import ANN, NOW, state
 from tests.unit.world import World, message

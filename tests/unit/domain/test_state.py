@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from bridge.domain.records import EMPTY_SUBJECT, Connection, Subject, Watchers
+from bridge.domain.loaded import NotLoaded
+from bridge.domain.records import EMPTY_SUBJECT, Connection, Subject
 from bridge.domain.rules import Rules
-from bridge.domain.state import CommitFirst, CorruptRecord, NotLoaded, State
+from bridge.domain.state import CommitFirst, State
 from bridge.domain.values import Claim, Loaded, Moment, Owner, Page
 
 NOW = 1_700_000_000_000
@@ -48,31 +49,6 @@ def test_what_is_not_loaded_is_asked_for() -> None:
     with pytest.raises(NotLoaded) as missing:
         state().owned_subject(Owner("acme", "user", "x", 1))
     assert missing.value.foreign == ("acme", "user:x")
-
-
-def test_an_absent_record_is_the_empty_one() -> None:
-    made = state({"session:s": None, "watchers": None})
-    assert made.subject("user", "ann") is EMPTY_SUBJECT
-    assert made.session("s").members == {}
-    assert made.watchers().names == {}
-    assert not made.is_known(ANN)
-
-
-@pytest.mark.parametrize(
-    "stored",
-    [b"", b"5", b"5:1", b"5:1:", b"5:1:[]", b"5:2:{}", b"x:1:{}", b'5:1:{"connections":1}', b"5:1:\xff", b"5::{}"],
-)
-def test_what_cannot_be_read_is_corrupt_and_is_empty_where_only_read_along(stored: bytes) -> None:
-    made = state({BOB: stored})
-    with pytest.raises(CorruptRecord) as corrupt:
-        made.subject("user", "bob")
-    assert corrupt.value.key == BOB
-    assert made.readable(BOB) is EMPTY_SUBJECT
-
-
-def test_a_key_of_another_type_is_corrupt_from_the_second_look_on() -> None:
-    with pytest.raises(CorruptRecord):
-        state({BOB: None}, corrupt=[BOB]).subject("user", "bob")
 
 
 def test_a_dropped_command_leaves_no_trace() -> None:
@@ -132,12 +108,6 @@ def test_claims_of_one_batch_are_one_change_each() -> None:
     made.claim("e1", bob)
     made.keep()
     assert made.claims == {"e1": Claim("e1", ann, bob)}
-
-
-def test_to_be_watched_alone_is_not_to_be_known() -> None:
-    made = state({BOB: b'5:1:{"watchers":{"e":"user:ann"}}', "watchers": b'5:1:{"names":{"*":{"e":"user:ann"}}}'})
-    assert not made.is_known(BOB)
-    assert made.watchers() == Watchers({"*": {"e": "user:ann"}})
 
 
 def test_telling_is_limited_within_a_batch_and_over_batches() -> None:
