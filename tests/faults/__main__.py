@@ -5,7 +5,7 @@ import random
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.faults import durability, report
@@ -57,12 +57,25 @@ def main() -> int:
         directory.mkdir(parents=True, exist_ok=True)
         run = Run(seed, given.rate, directory)
         try:
-            run.go(drawn(seed, given.only), given.minutes * 60)
+            run.go(drawn(seed, given.only), given.minutes * 60, after_each=_progress(run))
         finally:
             print(report.table(run), flush=True)
     if given.record:
         report.record(run, given.record)
     return 0 if run.is_clean else 1
+
+
+def _progress(run: Run) -> Callable[[], None]:
+    """Return what says once a minute how far the run is, on standard error."""
+    told_minutes = 0
+
+    def tell() -> None:
+        nonlocal told_minutes
+        if run.seconds // 60 > told_minutes:
+            told_minutes = int(run.seconds // 60)
+            print(f"faults: {report.progress(run)}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _compare(guards: Iterable[str]) -> int:

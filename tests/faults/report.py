@@ -37,6 +37,11 @@ def table(run: Run) -> str:
     return "\n".join([_rows(rows), "", f"faults: {kinds}", *late, *run.faults])
 
 
+def progress(run: Run) -> str:
+    """How far a run is, in a line."""
+    return f"{run.seconds / 60:.0f} min, {run.done.total()} faults, {_harm(run)}"
+
+
 def guard_head() -> str:
     """The head of the table of guards."""
     return "| guard | what happens | with it | without it |\n|---|---|---|---|"

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -76,7 +76,12 @@ class Run:
         run.go((name,) for name in schedule.breaks)
         return run
 
-    def go(self, breaks: Iterator[Sequence[str]], seconds: float = float("inf")) -> None:
+    def go(
+        self,
+        breaks: Iterator[Sequence[str]],
+        seconds: float = float("inf"),
+        after_each: Callable[[], None] = lambda: None,
+    ) -> None:
         """Break and mend as ``breaks`` says, for at most so long: each names the faults that come at once."""
         began = time.monotonic()
         with self._stand as stand:
@@ -84,18 +89,20 @@ class Run:
             traffic = Traffic(
                 stand.broker.port, self.per_second, self.seed, http_ports=stand.http_ports, second_prefix=second
             )
+            self.counts = traffic.ledger.counts
             try:
                 self._settle(stand, traffic, "the start")
                 for names in breaks:
                     self._break(stand, traffic, names)
                     self.seconds = time.monotonic() - began
+                    after_each()
                     if self.seconds >= seconds:
                         break
                 for one in traffic.never_ending(self.patience_seconds):
                     traffic.ledger.fault("ghosts", f"it never kept itself alive and is still there: {one}")
             finally:
                 traffic.close()
-                self.counts, self.faults = traffic.ledger.counts, traffic.ledger.faults
+                self.faults = traffic.ledger.faults
 
     def _break(self, stand: Stand, traffic: Traffic, names: Sequence[str]) -> None:
         what = " + ".join(names)
