@@ -11,7 +11,21 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.load import broker, counts, fanout, keepalive, latency, masks, million, peers, profile, relay, rooms, sweep
+from scripts.load import (
+    broker,
+    counts,
+    fanout,
+    http,
+    keepalive,
+    latency,
+    masks,
+    million,
+    peers,
+    profile,
+    relay,
+    rooms,
+    sweep,
+)
 from scripts.load.picture import draw
 from scripts.load.report import Report, text, write
 from scripts.load.stand import ROOT, SOURCES, StandError, end_on_signals, find_program
@@ -26,6 +40,7 @@ WORKS: dict[str, tuple[str, Callable[[Plan], Result]]] = {
     "million": ("what a million registered endpoints cost", million.measure),
     "sweep": ("very many endpoints expire in the same second", sweep.measure),
     "rooms": ("joins told to all of a room", rooms.measure),
+    "http": ("calls over HTTP, against the same in FastAPI that do nothing", http.measure),
     "masks": ("masks alone, usual and hostile ones", masks.measure),
     "broker": ("what each shipped setting of Mosquitto does", broker.measure),
     "counts": ("instructions and bytes of an event, which no clock blurs", counts.measure),

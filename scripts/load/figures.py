@@ -30,6 +30,11 @@ class Sample(NamedTuple):
     p99_ms: float
     batch: float = 0
 
+    @property
+    def per_core(self) -> float:
+        """Messages that a second of the worker's CPU time is enough for."""
+        return 1e6 / self.cpu_us["worker"]
+
 
 Round = Mapping[str, Sample]
 """Variant -> its sample."""
@@ -114,9 +119,9 @@ def rates(title: str, rounds: Sequence[Round], bases: Mapping[str, str], what: s
     return Table(title, columns, rows)
 
 
-def latencies(title: str, rounds: Sequence[Round], bases: Mapping[str, str]) -> Table:
+def latencies(title: str, rounds: Sequence[Round], bases: Mapping[str, str], what: str = "events/s") -> Table:
     """One row per variant: its latency in the open loop, and what that is of each base's."""
-    columns = [Column("variant"), Column("at events/s"), Column("p50 ms", 2), Column("p99 ms", 2)]
+    columns = [Column("variant"), Column(f"at {what}"), Column("p50 ms", 2), Column("p99 ms", 2)]
     columns += [Column(f"{quantile} to {name}", 2) for name in bases for quantile in ("p50", "p99")]
     columns += [Column("lost"), Column("disordered")]
     rows: list[list[Cell]] = []

@@ -25,11 +25,9 @@
  * Output: rate (receipts/s), fill_rate, sent, received, lost, duplicates, disordered (behind a later one), foreign (of
  * others) and foreign_last_ms (epoch, when the last of them came), p50_ms p99_ms max_ms, seconds, cpu_us (per receipt).
  */
-#include "mq.h"
+#include "measure.h"
 
 #define RING (1u << 22) /* more messages than are ever on their way */
-#define MOST_FIELDS 32
-#define MOST_PROCESSES 16
 #define MOST_PUBLISHERS 64
 #define CHUNK 64                /* messages that one connection sends before the next one's turn */
 #define ENOUGH_UNSENT (1 << 17) /* bytes */
@@ -38,26 +36,14 @@ typedef struct {
   uint8_t *packet;
   size_t bytes;
   int id_at; /* of the packet id; 0 at QoS 0 */
-  int fields;
-  struct {
-    int at, digits;
-    char kind;
-  } field[MOST_FIELDS];
+  fields numbers;
 } template;
-
-typedef struct {
-  char name[32];
-  int pid;
-  double before_s, after_s;
-} process;
 
 static struct {
   int port, qos, subqos, publishers, fanout, fill;
   long users, endpoints, window, foreign;
   double rate, warmup, duration, drain;
   char *topic, *sub, *fill_topic, *payload, *key, *order;
-  process processes[MOST_PROCESSES];
-  int process_count;
 } given = {.port = 1883,
            .subqos = -1,
            .publishers = 1,
@@ -75,22 +61,8 @@ static struct {
            .key = "\"seq\"",
            .order = "mixed"};
 
-static char *content(const char *path) {
-  FILE *file = fopen(path, "r");
-  if (!file) die(path);
-  char *text = calloc(1, 65536);
-  size_t n = fread(text, 1, 65535, file);
-  fclose(file);
-  while (n && text[n - 1] == '\n') text[--n] = 0;
-  return text;
-}
-
-static void read_options(int count, char **arguments) {
-  struct {
-    const char *name;
-    enum { INT, LONG, REAL, TEXT } kind;
-    void *to;
-  } options[] = {
+static void read_given(int count, char **arguments) {
+  option options[] = {
       {"--port", INT, &given.port},
       {"--qos", INT, &given.qos},
       {"--subqos", INT, &given.subqos},
@@ -112,25 +84,7 @@ static void read_options(int count, char **arguments) {
       {"--key", TEXT, &given.key},
       {"--order", TEXT, &given.order},
   };
-  for (int i = 1; i < count; i += 2) {
-    char *name = arguments[i], *value = i + 1 < count ? arguments[i + 1] : "";
-    size_t n = 0, known = sizeof options / sizeof *options;
-    if (!strcmp(name, "--cpu") && strchr(value, '=') && given.process_count < MOST_PROCESSES) {
-      process *p = &given.processes[given.process_count++];
-      snprintf(p->name, sizeof p->name, "%.*s", (int)(strchr(value, '=') - value), value);
-      p->pid = atoi(strchr(value, '=') + 1);
-      continue;
-    }
-    while (n < known && strcmp(options[n].name, name)) n++;
-    if (n == known || i + 1 == count) {
-      fprintf(stderr, "unknown option or no value: %s\n", name);
-      exit(2);
-    }
-    if (options[n].kind == INT) *(int *)options[n].to = atoi(value);
-    if (options[n].kind == LONG) *(long *)options[n].to = atol(value);
-    if (options[n].kind == REAL) *(double *)options[n].to = atof(value);
-    if (options[n].kind == TEXT) *(char **)options[n].to = value;
-  }
+  read_options(count, arguments, options, sizeof options / sizeof *options);
   if (given.subqos < 0) given.subqos = given.qos;
   if (given.publishers > MOST_PUBLISHERS) given.publishers = MOST_PUBLISHERS;
   if (*given.payload) given.payload = content(given.payload);
@@ -153,29 +107,14 @@ static template make_template(const char *topic, const char *payload, int qos) {
   *p++ = 0; /* no properties */
   memcpy(p, payload, payload_bytes);
   t.bytes = p + payload_bytes - t.packet;
-  for (size_t at = text + 2 - t.packet, end; at < t.bytes; at = end) {
-    char kind = t.packet[at];
-    for (end = at + 1; end < t.bytes && t.packet[end] == kind; end++) {
-    }
-    int is_field = kind == '%' || kind == '^' || (kind == '#' && end - at >= 10);
-    if (is_field && t.fields < MOST_FIELDS) {
-      t.field[t.fields].at = at;
-      t.field[t.fields].digits = end - at;
-      t.field[t.fields++].kind = kind;
-    }
-  }
+  t.numbers = find_fields(t.packet, text + 2 - t.packet, t.bytes);
   return t;
 }
 
 static void put_message(conn *c, const template *t, uint64_t number, uint64_t user, uint64_t endpoint) {
   uint8_t *to = mq_room(c, t->bytes);
   memcpy(to, t->packet, t->bytes);
-  for (int n = 0; n < t->fields; n++) {
-    char kind = t->field[n].kind;
-    uint64_t value = kind == '#' ? number : kind == '%' ? user : endpoint;
-    uint8_t *digits = to + t->field[n].at;
-    for (int i = t->field[n].digits; i--; value /= 10) digits[i] = '0' + value % 10;
-  }
+  put_fields(to, &t->numbers, number, user, endpoint);
   if (t->id_at) {
     uint16_t id = mq_packet_id(c);
     to[t->id_at] = id >> 8;
@@ -185,45 +124,10 @@ static void put_message(conn *c, const template *t, uint64_t number, uint64_t us
   c->out_end += t->bytes;
 }
 
-static uint32_t mixed(uint32_t x) {
-  x ^= x >> 16;
-  x *= 0x7feb352d;
-  x ^= x >> 15;
-  x *= 0x846ca68b;
-  return x ^ x >> 16;
-}
-
-/* CPU seconds, user and system, of a process with all its threads; 0 where it is gone. */
-static double cpu_of(int pid) {
-  char path[64], text[1024];
-  snprintf(path, sizeof path, "/proc/%d/stat", pid);
-  FILE *file = fopen(path, "r");
-  if (!file) return 0;
-  text[fread(text, 1, sizeof text - 1, file)] = 0;
-  fclose(file);
-  char *at = strrchr(text, ')'); /* the name before it may hold blanks */
-  unsigned long user = 0, system = 0;
-  if (at) sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
-  return (user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
-static double own_cpu(void) {
-  struct rusage r;
-  getrusage(RUSAGE_SELF, &r);
-  return r.ru_utime.tv_sec + r.ru_stime.tv_sec + (r.ru_utime.tv_usec + r.ru_stime.tv_usec) / 1e6;
-}
-
-static int by_size(const void *a, const void *b) {
-  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-  return x < y ? -1 : x > y;
-}
-
 static enum { WARMING, MEASURING, DRAINING } phase;
 static uint64_t begun_ns, *sent_ns, sent, received, filled, measured, filled_measured;
 static uint64_t duplicates, disordered, foreign, foreign_last_ms, latest;
 static uint8_t *receipts;
-static uint32_t *latencies_us;
-static size_t latency_count, latency_room = 1 << 20;
 
 static void publish_some(conn *publishers, const template *message, const template *filler, long wanted) {
   static int turn;
@@ -290,9 +194,7 @@ static void take(const publish *p, uint64_t now) {
     latest = number;
   if (phase != MEASURING) return;
   measured++;
-  if (latency_count == latency_room) latencies_us = realloc(latencies_us, (latency_room *= 2) * sizeof *latencies_us);
-  uint64_t since = sent_ns[number % RING];
-  latencies_us[latency_count++] = now > since ? (now - since) / 1000 : 0;
+  note_latency(sent_ns[number % RING], now);
 }
 
 static void receive(conn *c) {
@@ -314,34 +216,25 @@ static void receive(conn *c) {
   }
 }
 
-static double quantile_ms(double q) {
-  return latency_count ? latencies_us[(size_t)((latency_count - 1) * q)] / 1000.0 : -1;
-}
-
-static void print(double seconds, double own_s) {
-  qsort(latencies_us, latency_count, sizeof *latencies_us, by_size);
+static void print(double seconds) {
+  sort_latencies();
   printf("{\"rate\":%.1f,\"fill_rate\":%.1f,\"sent\":%lu,\"received\":%lu,\"lost\":%ld,\"duplicates\":%lu,"
          "\"disordered\":%lu,\"foreign\":%lu,\"foreign_last_ms\":%lu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"max_ms\":%.3f,"
-         "\"seconds\":%.3f,\"cpu_us\":{\"loadgen\":%.2f",
+         "\"seconds\":%.3f,\"cpu_us\":",
          measured / seconds, filled_measured / seconds, sent, received, (long)(sent * given.fanout - received),
-         duplicates, disordered, foreign, foreign_last_ms, quantile_ms(.5), quantile_ms(.99), quantile_ms(1), seconds,
-         measured ? own_s * 1e6 / measured : 0);
-  for (int n = 0; n < given.process_count; n++) {
-    process *p = &given.processes[n];
-    printf(",\"%s\":%.2f", p->name, measured ? (p->after_s - p->before_s) * 1e6 / measured : 0);
-  }
-  printf("}}\n");
+         duplicates, disordered, foreign, foreign_last_ms, quantile_ms(.5), quantile_ms(.99), quantile_ms(1), seconds);
+  print_cpu(measured);
+  printf("}\n");
 }
 
 int main(int count, char **arguments) {
-  read_options(count, arguments);
+  read_given(count, arguments);
   template message = make_template(given.topic, given.payload, given.qos);
   template filler = make_template(given.fill_topic, "", 0);
   signal(SIGPIPE, SIG_IGN);
   prctl(PR_SET_TIMERSLACK, 1);
   sent_ns = calloc(RING, sizeof *sent_ns);
   receipts = calloc(RING, sizeof *receipts);
-  latencies_us = malloc(latency_room * sizeof *latencies_us);
 
   conn connections[1 + MOST_PUBLISHERS], *publishers = connections + 1; /* the first is the subscriber */
   struct pollfd waits[1 + MOST_PUBLISHERS];
@@ -356,21 +249,18 @@ int main(int count, char **arguments) {
   begun_ns = now_ns();
   uint64_t from_ns = begun_ns + (uint64_t)(given.warmup * 1e9), to_ns = from_ns + (uint64_t)(given.duration * 1e9);
   uint64_t end_ns = to_ns + (uint64_t)(given.drain * 1e9), measured_from = 0, measured_to = 0;
-  double own_before = 0, own_after = 0;
   for (;;) {
     uint64_t now = now_ns(), due_ns = 0;
     int has_foreign = given.foreign && foreign >= (uint64_t)given.foreign;
     if (phase == WARMING && now >= from_ns) {
       phase = MEASURING;
       measured_from = now;
-      own_before = own_cpu();
-      for (int n = 0; n < given.process_count; n++) given.processes[n].before_s = cpu_of(given.processes[n].pid);
+      begin_cpu();
     }
     if (phase == MEASURING && (now >= to_ns || has_foreign)) {
       phase = DRAINING;
       measured_to = now;
-      own_after = own_cpu();
-      for (int n = 0; n < given.process_count; n++) given.processes[n].after_s = cpu_of(given.processes[n].pid);
+      end_cpu();
     }
     if (phase == DRAINING) {
       int is_complete = received >= sent * given.fanout && (!given.foreign || has_foreign);
@@ -398,6 +288,6 @@ int main(int count, char **arguments) {
     for (int n = 0; n <= given.publishers; n++)
       if (waits[n].revents & (POLLIN | POLLHUP | POLLERR)) receive(&connections[n]);
   }
-  print((measured_to - measured_from) / 1e9, own_after - own_before);
+  print((measured_to - measured_from) / 1e9);
   return 0;
 }

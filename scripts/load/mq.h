@@ -88,7 +88,7 @@ static void mq_flush(conn *c) {
   }
 }
 
-/* One read; ends the process where the broker has hung up. */
+/* One read; ends the process where the server has hung up. */
 static void mq_fill(conn *c) {
   if (c->in_at == c->in_end) {
     c->in_at = c->in_end = 0;
@@ -99,7 +99,7 @@ static void mq_fill(conn *c) {
   }
   ssize_t n = recv(c->fd, c->in + c->in_end, IN_BYTES - c->in_end, 0);
   if (n == 0) {
-    fprintf(stderr, "the broker closed the connection\n");
+    fprintf(stderr, "the server closed the connection\n");
     exit(3);
   }
   if (n < 0) {
@@ -162,8 +162,8 @@ static void mq_wait(conn *c, int type) {
   }
 }
 
-/* Connects to the loopback with a clean session and waits for CONNACK. */
-static void mq_connect(conn *c, int port, const char *id, int receive_maximum) {
+/* Connects to the loopback. */
+static void tcp_connect(conn *c, int port) {
   memset(c, 0, sizeof *c);
   c->in = malloc(IN_BYTES);
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -171,6 +171,11 @@ static void mq_connect(conn *c, int port, const char *id, int receive_maximum) {
   if (connect(c->fd, (struct sockaddr *)&at, sizeof at)) die("connect");
   int one = 1;
   setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+/* Connects to the loopback with a clean session and waits for CONNACK. */
+static void mq_connect(conn *c, int port, const char *id, int receive_maximum) {
+  tcp_connect(c, port);
   size_t id_bytes = strlen(id), length = 16 + id_bytes;
   uint8_t *to = mq_room(c, length + 5), *p = to;
   *p++ = 0x10;

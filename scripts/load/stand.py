@@ -62,9 +62,10 @@ def redis_program(flavour: Flavour | None) -> tuple[Flavour, str]:
 
 
 class Tools(NamedTuple):
-    """Paths of the compiled load generator and null relay."""
+    """Paths of the compiled load generators, over MQTT and over HTTP, and of the null relay."""
 
     loadgen: Path
+    httpgen: Path
     c_relay: Path
 
 
@@ -74,11 +75,11 @@ def build_tools() -> Tools:
     if compiler is None:
         raise StandError("cc is missing: apt-get install build-essential, on macOS: xcode-select --install")
     BUILD.mkdir(parents=True, exist_ok=True)
-    shared = SOURCES / "mq.h"
+    shared = max(header.stat().st_mtime for header in SOURCES.glob("*.h"))
     programs: list[Path] = []
     for name in Tools._fields:
         source, program = SOURCES / f"{name}.c", BUILD / name
-        newest = max(source.stat().st_mtime, shared.stat().st_mtime)
+        newest = max(source.stat().st_mtime, shared)
         if not program.exists() or program.stat().st_mtime < newest:
             subprocess.run([compiler, "-O2", "-w", "-o", program, source], check=True, timeout=120)  # noqa: S603 - our own words
         programs.append(program)
@@ -270,12 +271,12 @@ class Stand:
         lines += [f"{name} {value}" for name, value in own.items() if value is not None]
         settings.write_text("\n".join(lines) + "\n")
         self._spawn("broker", [self._broker_program(), "-c", str(settings)])
-        self._wait_for("broker", lambda: _answers(self.mqtt_port))
+        self._wait_for("broker", lambda: answers(self.mqtt_port))
 
     def _start_redis(self) -> None:
         options = f"--bind 127.0.0.1 --port {self.redis_port} --dir {self.folder} --appendonly yes".split()
         self._spawn("redis", [self._redis_program, *options, "--appendfsync", "everysec", "--save", ""])
-        self._wait_for("redis", lambda: _answers(self.redis_port) and bool(self.redis.ping()))
+        self._wait_for("redis", lambda: answers(self.redis_port) and bool(self.redis.ping()))
 
     def _spawn(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
@@ -304,20 +305,24 @@ class Stand:
         return "\n".join(path.read_text(errors="replace").splitlines()[-20:]) if path.exists() else ""
 
 
-def run_loadgen(stand: Stand, options: Mapping[str, object], worker: str | None = None) -> dict[str, Any]:
-    """Run the load generator on a stand, and return what it measured.
+def run_loadgen(
+    stand: Stand, options: Mapping[str, object], worker: str | None = None, program: Path | None = None
+) -> dict[str, Any]:
+    """Run a load generator on a stand, and return what it measured.
 
     Args:
         stand: where.
-        options: the load generator's own, but for the port; ``warmup``, ``duration`` and ``drain`` among them.
+        options: the load generator's own; ``warmup``, ``duration`` and ``drain`` among them. The port is the broker's
+            unless they say otherwise.
         worker: the process between what goes in and what comes out; its CPU time is measured as ``worker``, beside that
             of broker and Redis.
+        program: which; None: the one over MQTT.
 
     Raises:
         StandError: it failed, or took 20 s longer than it should.
     """
-    command = [str(build_tools().loadgen), "--port", str(stand.mqtt_port)]
-    for name, value in options.items():
+    command = [str(program or build_tools().loadgen)]
+    for name, value in {"port": stand.mqtt_port, **options}.items():
         command += [f"--{name}", str(value)]
     for name, process in (("worker", worker), ("redis", "redis"), ("broker", "broker")):
         if process is not None:
@@ -341,7 +346,8 @@ def free_port() -> int:
         return port
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Tell whether somebody listens on a loopback port."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             return True

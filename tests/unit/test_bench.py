@@ -4,10 +4,13 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
+from bridge.domain.commands import SERVICE, RegisterEndpoint
 from bridge.domain.inputs import Input
+from bridge.domain.methods import Call, decode_call
 from bridge.domain.room_codec import decode_room
+from bridge.domain.rules import Rules
 from scripts.load import __main__ as command
-from scripts.load import counts, house, peers, profile, rooms
+from scripts.load import counts, house, http, peers, profile, rooms
 from scripts.load.figures import Round, Sample, command_stats, disordered, latencies, lost, rates, ratio, sample_of
 from scripts.load.picture import draw
 from scripts.load.relay import route
@@ -182,6 +185,21 @@ def test_route_is_toml():
 def test_rooms_are_joined_by_events_that_the_bridge_takes():
     [decoded] = decode_room(("of1-000000",), Input("", rooms.online("u1", "u1~1", mark="#" * 10).encode()))
     assert (decoded.party, decoded.user, decoded.fields["mark"]) == ("u1~1", "user:u1", "#" * 10)
+
+
+@pytest.mark.parametrize("work", http.WORKS)
+def test_calls_over_http_are_whole_requests_that_the_bridge_takes(work: http.Work):
+    head, _, body = http.request(work, 7).partition("\r\n\r\n")
+    assert f"content-length: {len(body)}" in head.split("\r\n")
+    filled = body.replace("#", "1").replace("%", "2")
+    methods = {"register": "register_endpoint", "keepalive": "keepalive_endpoint", "sendEvent": "send_event"}
+    _, decoded = decode_call(methods[work.name], filled.encode(), Call(SERVICE, Rules(), "random"), "default")
+    if isinstance(decoded, RegisterEndpoint):
+        assert (decoded.subject, decoded.endpoint) == ("n007-1111111111", "n007-1111111111~0")
+
+
+def test_calls_of_one_core_are_told_by_the_cpu_time():
+    assert sample(9, worker=250).per_core == 4000
 
 
 def test_peers_are_named_with_their_versions():

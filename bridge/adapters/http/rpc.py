@@ -16,7 +16,7 @@ def rpc_routes(calls: Calls, bodies: Bodies) -> APIRouter:
     routes = APIRouter(tags=["rpc"])
 
     async def call(request: Request) -> Response:
-        method = request.url.path.rpartition("/")[2]
+        method = request.scope["path"].rpartition("/")[2]
         asker, params = await calls.asker(request), await body_of(request)
         result = await calls.call(
             asker,

@@ -10,9 +10,8 @@ from typing import Any
 
 import structlog
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
-from starlette.routing import compile_path
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 
 from bridge.adapters.http.calls import Calls
 from bridge.adapters.http.connections import IDLE_SECONDS, Bounds, Connection
@@ -21,24 +20,21 @@ from bridge.adapters.http.endpoints import endpoint_routes
 from bridge.adapters.http.gate import App, Gate
 from bridge.adapters.http.health import HEALTH_PATHS, Health, health_routes
 from bridge.adapters.http.issuer import TokenIssuer
-from bridge.adapters.http.problems import problem
 from bridge.adapters.http.rooms import room_routes
+from bridge.adapters.http.router import Router
 from bridge.adapters.http.rpc import rpc_routes
 from bridge.adapters.http.schemas import Bodies
 from bridge.adapters.http.security import security_routes
 from bridge.adapters.http.tokens import Tokens
 from bridge.desk import Desk
 from bridge.domain.rules import Rules
-from bridge.errors import ConfigError, Refusal
+from bridge.errors import ConfigError
 from bridge.settings import Http, Settings
 
 log = structlog.get_logger("bridge.http")
 
 STOP_SECONDS = 2
 BACKLOG = 1024
-
-# What the router itself refuses.
-_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 class _Api(FastAPI):
@@ -71,51 +67,27 @@ def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Ga
     )
     calls = Calls(Tokens(auth), desk, rules, settings.default_organization)
     bodies = Bodies(rules, is_open=auth.mode == "none")
-    app.include_router(endpoint_routes(calls, bodies), prefix=http.base_path)
-    app.include_router(rpc_routes(calls, bodies))
-    app.include_router(room_routes(calls, rules, settings.rooms.api_key))
-    app.include_router(health_routes(health))
+    router = Router(empty_error_bodies=http.empty_error_bodies)
+
+    def include(routes: APIRouter, prefix: str = "") -> None:
+        app.include_router(routes, prefix=prefix)
+        router.include(routes, prefix)
+
+    include(endpoint_routes(calls, bodies), http.base_path)
+    include(rpc_routes(calls, bodies))
+    include(room_routes(calls, rules, settings.rooms.api_key))
+    include(health_routes(health))
     if auth.token_endpoint:
         routes = security_routes(TokenIssuer(auth, settings.default_organization))
         # Clients know it with and without the path of the API.
         for prefix in dict.fromkeys((http.base_path, "")):
-            app.include_router(routes, prefix=prefix)
+            include(routes, prefix)
 
-    def answer(request: Request, refusal: Refusal) -> Response:
-        return problem(refusal, request.url.path, is_empty=http.empty_error_bodies)
+    async def described(_: Request) -> Response:
+        return JSONResponse(app.openapi())
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refusal)
-        return answer(request, error)
-
-    async def unrouted(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        found = answer(request, Refusal(_CODES.get(error.status_code, "invalid_params"), _remedy(error.status_code)))
-        found.headers.update(error.headers or {})
-        if methods := _methods(app, request.url.path) if error.status_code == 405 else ():
-            found.headers["Allow"] = ", ".join(sorted(methods))
-        return found
-
-    async def failed(request: Request, _: Exception) -> Response:
-        return answer(request, Refusal("internal", "the bridge failed: see its log"))
-
-    app.add_exception_handler(Refusal, refused)
-    app.add_exception_handler(HTTPException, unrouted)
-    app.add_exception_handler(Exception, failed)
-    return Gate(app, http, prepare=app.openapi, never_full=HEALTH_PATHS, is_open=auth.is_open)
-
-
-def _methods(app: FastAPI, path: str) -> set[str]:
-    """The methods of all documented calls of a path; the router itself tells those of the first only."""
-    documented = app.openapi()["paths"]
-    forms = [path] if path in documented else [form for form in documented if compile_path(form)[0].match(path)]
-    return {method.upper() for form in forms for method in documented[form]}
-
-
-def _remedy(status: int) -> str:
-    if status == 405:
-        return "this path takes other methods: the header Allow names them"
-    return "no such path: /openapi.json lists them"
+    router.add("GET", "/openapi.json", described)
+    return Gate(router, http, prepare=app.openapi, never_full=HEALTH_PATHS, is_open=auth.is_open)
 
 
 def _version() -> str:

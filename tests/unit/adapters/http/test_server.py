@@ -269,9 +269,9 @@ async def test_a_path_or_method_that_there_is_not() -> None:
         answer = await api.ask("GET", "/nowhere")
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
         for path, allowed in (
-            (BASE, "GET, POST"),
+            (BASE, "GET, HEAD, POST"),
             (f"{BASE}/register", "POST"),
-            (f"{BASE}/ann1", "GET"),
+            (f"{BASE}/ann1", "GET, HEAD"),
             ("/rpc/online_users", "POST"),
             ("/rpc/update_device_status", "POST"),
         ):
@@ -306,6 +306,20 @@ async def test_the_bridge_tells_what_it_lacks() -> None:
         assert redis == "Redis is away"
         assert re.fullmatch(r"the broker or Redis has not answered for 6[0-9] s", silent)
         assert lag == "expiries are 31 s late"
+
+
+@pytest.mark.parametrize("path", [*HEALTH_PATHS, "/openapi.json"])
+async def test_head_is_answered_as_get_without_the_body(path: str) -> None:
+    async with Api() as api:
+        get = await api.ask("GET", path)
+        async with serving(api.app, Http(port=0)) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"HEAD %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode())
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+    assert head.startswith(b"HTTP/1.1 %d " % get.status_code)
+    assert f"content-length: {get.headers['content-length']}".encode() in head
+    assert body == b""
 
 
 # The server.
