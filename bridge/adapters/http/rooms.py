@@ -24,6 +24,13 @@ from bridge.domain.token_rooms import Errno, RoomRefusal
 from bridge.domain.values import kind_of
 from bridge.errors import Refusal
 
+# What a join, a refresh, a leave or a report is refused for with 400 though its body is as it should be.
+_FAULTS_OF_THE_ROOM = {
+    Errno.CLIENT_FULL: "more participants are there than clientMaxSize",
+    Errno.ROOM_FULL: "the room is full",
+    Errno.NOT_IN_ROOM: "the participant is not in the room",
+}
+
 # Between the random part of a room's token and its organization, where that is not the default one: who comes without
 # a token of its own names it so. Neither part holds it.
 _DIVIDER = "~"
@@ -90,6 +97,9 @@ def room_routes(calls: Calls, rules: Rules, api_key: str) -> APIRouter:
         answer=s.ACTED,
         errors=(*on_room, 410, 429),
         parameters=[s.TOKEN],
+    )
+    acting["responses"][400]["description"] += "; also where the body is as described, by errno: " + ", ".join(
+        f"{errno:d} {fault}" for errno, fault in _FAULTS_OF_THE_ROOM.items()
     )
     acting["responses"][204] = {"description": "Left, or the report was taken"}
     acting["openapi_extra"]["security"] = []  # to join, nobody has to be known

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bridge.adapters.http.problems import ROOM_KINDS
 from bridge.adapters.http.rpc_schemas import UNDESCRIBED, described
 from bridge.adapters.http.schemas import Bodies
 from bridge.domain.methods import METHODS
@@ -36,6 +37,13 @@ async def test_the_document_of_the_api_holds_each_call_with_its_errors() -> None
     sending = found["paths"][f"{BASE}/sendEvent"]["post"]
     assert sending["responses"].keys() >= {"200", "400", "401", "403", "404", "409", "413", "415", "500", "503"}
     assert sending["requestBody"]["content"]["application/json"]["schema"]["example"]["userId"] == "ann"
+
+
+async def test_it_says_that_a_valid_join_of_a_full_room_is_refused() -> None:
+    responses = (await document())["paths"]["/rooms/{token}"]["post"]["responses"]
+    said = responses["400"]["description"]
+    assert all(f"{errno:d} " in said for errno, kind in ROOM_KINDS.items() if kind.status == 400)
+    assert "202 the room is full" in said
 
 
 async def test_what_a_service_must_say_is_required_where_nobody_shows_a_token() -> None:
