@@ -52,6 +52,7 @@ class Call(NamedTuple):
     Attributes:
         random: unguessable text of ``A-Z a-z 0-9 - _`` for an id that the server makes.
         idempotency_key: what the caller knows a repetition by, empty where it gave none.
+        service: which service calls, where it says so: a repetition is one of the same caller.
         may_name_organization: a service may name another organization than the call's own.
     """
 
@@ -59,6 +60,7 @@ class Call(NamedTuple):
     rules: Rules
     random: str
     idempotency_key: str = ""
+    service: str | None = None
     may_name_organization: bool = True
 
 
@@ -274,7 +276,7 @@ def _send(params: _Send, call: Call) -> Command:
     if call.idempotency_key or given.id:
         # One event may go to several users, each with a call of its own; a key that a caller gave names one call.
         named = ("key", call.idempotency_key) if call.idempotency_key else ("event", given.id, user, endpoint)
-        key = sent_key(digest(call.caller.user, *named))
+        key = sent_key(digest(call.caller.user, call.service, *named))
         body = digest(given.document, user, endpoint, qos, params.masks or [])
     note = note_of(params.event, given.document, masks, user)
     hits = tuple(masks.non_string_hits) if any(masks.non_string_hits) else ()

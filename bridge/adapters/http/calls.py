@@ -120,7 +120,8 @@ class Calls:
         if not acts_for_all and not asker.may_act_in(organization):
             raise Refusal("forbidden", f"organizationId is another organization's: {method} concerns one's own only")
         caller = SERVICE if acts_for_all else asker.caller()
-        call = Call(caller, self._rules, secrets.token_urlsafe(12), key)
+        service = claims.user if acts_for_all else None
+        call = Call(caller, self._rules, secrets.token_urlsafe(12), key, service)
         return await self._desk.ask(*decode_call(method, params, call, organization, strict=strict))
 
     async def order(self, organization: str, command: Command) -> object:

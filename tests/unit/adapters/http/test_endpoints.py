@@ -7,7 +7,7 @@ import pytest
 
 from bridge.adapters.http.problems import KINDS
 from bridge.domain.methods import RPC_CODES
-from tests.unit.adapters.http.api import Api
+from tests.unit.adapters.http.api import JWT, Api, bearer
 from tests.unit.world import World
 
 EVENT = {"type": "TeaReadyEvent", "timestamp": "2026-01-01T16:00:00.5Z", "cup": {"sugar": 1.0}}
@@ -169,6 +169,26 @@ async def test_an_idempotency_key_makes_a_repetition_harmless() -> None:
         assert answer.status_code == 409
         answer = await api.post("/sendEvent", SEND, headers={"Idempotency-Key": "k" * 257})
         assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+async def test_a_repetition_is_one_of_the_same_service() -> None:
+    async with Api(auth=JWT) as api:
+        await api.register("ann", "ann1", organizationId="default")
+
+        async def send(service: str, qos: int, key: str = "k1", **more: Any) -> Any:
+            headers = bearer(roles=["SERVICE"], sub=service) | ({"Idempotency-Key": key} if key else {})
+            return await api.post("/sendEvent", SEND | {"qos": qos, **more}, headers=headers)
+
+        for service, qos in (("billing", 1), ("shop", 0), ("ann", 1)):
+            assert [(await send(service, qos)).json() for _ in range(2)] == [1, 1]
+        assert len(api.told()["ann1"]) == 3
+        assert (await send("shop", 1)).status_code == 409
+        named = {"event": EVENT | {"id": "e1"}}
+        assert [(await send(service, 1, "", **named)).json() for service in ("billing", "shop", "shop")] == [1, 1, 1]
+        assert len(api.told()["ann1"]) == 5
+        ann = bearer(sub="ann", organization_id="default") | {"Idempotency-Key": "k1"}
+        answer = await api.post("/sendEvent", SEND | {"qos": 0}, headers=ann)
+        assert (answer.status_code, answer.json()) == (200, 1)  # a user of that name is another caller still
 
 
 async def test_empty_error_bodies_where_clients_take_any_json_for_success() -> None:
