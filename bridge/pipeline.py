@@ -183,7 +183,8 @@ class Line:
     async def finish(self) -> None:
         """After `run`: delete what is settled from the journal, or the next start would send it all again.
 
-        Returns once nothing is left there. What arrives meanwhile is not acknowledged and comes again.
+        Returns once nothing is left there. A copy joins the first one, whose PUBACK the broker has then not seen. What
+        else arrives meanwhile is not acknowledged and comes again.
         """
         with contextlib.suppress(Stopped):
             while self._settlement.is_journaled:
@@ -193,6 +194,13 @@ class Line:
                     await self._connected(taken)
                 elif isinstance(taken, Confirmed):
                     await self._forget_settled(taken)
+                elif not isinstance(taken, Sweep | Walk):
+                    self._join(taken)
+
+    def _join(self, arrivals: Iterable[Arrival | Order]) -> None:
+        for arrival in arrivals:
+            if not isinstance(arrival, Order) and arrival[1] is not None and arrival[0].is_copy:
+                self._hold(arrival[1], arrival[0])
 
     def _take(self) -> Mark | list[Arrival | Order]:
         taken = self._inbox.take(MAXIMUM_BATCH)

@@ -793,6 +793,30 @@ async def test_stopping_while_redis_is_away_leaves_the_input_to_come_again() -> 
         assert not world.receipts[-1].done
 
 
+def test_a_copy_that_comes_while_the_line_stops_keeps_the_journal_until_it_is_acknowledged() -> None:
+    """A fault run found it: the way to the broker broke during a stop, and the next bridge decided all of it again."""
+    world = World()
+    world.register("eve", "eve1", watch=["*"])
+    world.tick()
+    world.say("presence/users/ann", "online", packet_id=7)  # acknowledged, on a connection that breaks
+    world.line.stop()
+    world.end()
+    stopping = world.line.finish()
+    world.inbox.connected(2, True)
+    world.connection = 2
+    world.arrive(message("presence/users/ann", "online", packet_id=7, duplicate=True), message("presence/users/b", "x"))
+    copy = world.receipts[-2]
+    world.inbox.confirmed(2, copy.number - 1, True)
+    stopping.send(None)
+    assert len(world.journal()) == 1
+    assert copy.done
+    assert not world.receipts[-1].done  # it comes again after the next start
+    world.inbox.confirmed(2, copy.number, True)
+    with pytest.raises(StopIteration):
+        stopping.send(None)
+    assert world.journal() == {}
+
+
 async def test_stopping_an_idle_line() -> None:
     async with running(World()) as task:
         await asyncio.sleep(0)

@@ -241,6 +241,10 @@ class World:
         self._follow.send(None)
         return self.broker.outputs[before:]
 
+    def end(self) -> None:
+        """End the line where it waits for its inbox."""
+        self._run.close()
+
     def connect(self, *, session_present: bool = True) -> None:
         self.connection += 1
         self._numbers = 0
