@@ -120,9 +120,9 @@ async def _term(
         opened = await _unless(stopping, _open(registry, lease, settings, waits, starting=starting))
         if opened is None:
             return 0
-        client_id, owed = opened
+        client_id, home, owed = opened
         code = await _serve(
-            settings, registry, keeper, lease, instance, client_id, owed, built, desk, health, meters, stopping
+            settings, registry, keeper, lease, instance, client_id, home, owed, built, desk, health, meters, stopping
         )
         with contextlib.suppress(RegistryUnavailable, TimeoutError):
             async with asyncio.timeout(_RELEASE_SECONDS):
@@ -224,8 +224,8 @@ def _tune_memory() -> None:
 
 async def _open(
     registry: RedisRegistry, lease: Lease, settings: Settings, waits: Callable[[str], None], *, starting: bool
-) -> tuple[str, list[tuple[str, str, JournalEntry]]]:
-    """Wait for Redis and for the lease; return the MQTT client id and what is left in the journal.
+) -> tuple[str, str, list[tuple[str, str, JournalEntry]]]:
+    """Wait for Redis and for the lease; return the MQTT client id, the home and what is left in the journal.
 
     ``waits`` is told what for.
     """
@@ -235,7 +235,7 @@ async def _open(
             await registry.open()
             waits(STANDS_BY)
             await lease.take(starting=starting)
-            return await _client_id(registry, settings), await left_over(registry)
+            return await _client_id(registry, settings), await _home(registry, settings), await left_over(registry)
         except RegistryUnavailable as error:
             waits(REDIS_IS_AWAY)
             log.error("Redis is away: the bridge waits for it before it takes anything.", reason=str(error))
@@ -254,6 +254,15 @@ async def _client_id(registry: RedisRegistry, settings: Settings) -> str:
     return client_id
 
 
+async def _home(registry: RedisRegistry, settings: Settings) -> str:
+    """The organization whose users need no claims (`bridge.domain.owners`): the first default one, for ever."""
+    home = await registry.recall("home")
+    if home is None:
+        home = settings.default_organization
+        await registry.remember("home", home)
+    return home
+
+
 async def _serve(
     settings: Settings,
     registry: RedisRegistry,
@@ -261,6 +270,7 @@ async def _serve(
     lease: Lease,
     instance: str,
     client_id: str,
+    home: str,
     owed: list[tuple[str, str, JournalEntry]],
     built: Rooms,
     desk: Desk,
@@ -311,6 +321,7 @@ async def _serve(
         intake=Intake(built.inputs, built.endpoint_topics, built.rules, limits, lambda: secrets.token_urlsafe(12)),
         router=built.router,
         rules=built.rules,
+        home=home,
         registry_topics=built.registry_topics,
         reporter=Reporter(session, _own_topic(settings, settings.topics.rejected)),
         instance=instance,

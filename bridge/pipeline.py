@@ -9,7 +9,7 @@ import contextlib
 import random
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import count
 from time import monotonic, perf_counter
 from typing import TypeVar
@@ -29,7 +29,18 @@ from bridge.domain.registry_topics import RegistryTopics
 from bridge.domain.routing import Router
 from bridge.domain.rules import Rules
 from bridge.domain.state import State
-from bridge.domain.values import Commit, CommitAnswer, Committed, Conflict, Corrupt, Moment, Output, Receipt, Want
+from bridge.domain.values import (
+    Claim,
+    Commit,
+    CommitAnswer,
+    Committed,
+    Conflict,
+    Corrupt,
+    Moment,
+    Output,
+    Receipt,
+    Want,
+)
 from bridge.errors import Refusal, RegistryUnavailable, trail
 from bridge.inbox import Arrival, Confirmed, Connected, Inbox, Mark, Order, Sweep, Walk
 from bridge.meters import Meters
@@ -69,6 +80,7 @@ class Line:
         intake: decodes.
         router: addresses.
         rules: the configuration's numbers.
+        home: the organization whose users need no claims; see `bridge.domain.owners`.
         registry_topics: shows the records to subscribers; None where none does.
         reporter: tells of rejections.
         instance: unique to this process, of letters and digits; makes event ids and batch tokens unique.
@@ -91,6 +103,7 @@ class Line:
         intake: Intake,
         router: Router,
         rules: Rules,
+        home: str,
         registry_topics: RegistryTopics | None,
         reporter: Reporter,
         instance: str,
@@ -106,6 +119,7 @@ class Line:
         self._intake = intake
         self._router = router
         self._rules = rules
+        self._home = home
         self._registry_topics = registry_topics
         self._reporter = reporter
         self._instance = instance
@@ -397,6 +411,7 @@ class Line:
             organization,
             moment,
             self._rules,
+            home=self._home,
             id_prefix=f"{moment.now_ms:011x}{self._batches & 0xFFFF:04x}",
             id_suffix="-" + self._instance,
             timestamp=iso_ms(moment.now_ms),
@@ -450,6 +465,11 @@ class Line:
             for claim, is_taken in zip(taken, await self._insist(lambda: self._registry.claim(taken)), strict=True):
                 if not is_taken:
                     return Conflict(f"endpoint-owner:{claim.endpoint}")
+            if not await self._still_stands(state.foreign):
+                # The user whom an id names has it since: see `bridge.domain.owners`.
+                back = [Claim(endpoint, owner, expected) for endpoint, expected, owner in taken]
+                await self._insist(lambda: self._registry.claim(back))
+                return Conflict("endpoint-owner")
         began = perf_counter()
         done = await self._insist(lambda: self._registry.commit(commit))
         self._meters.commit.observe(perf_counter() - began)
@@ -459,6 +479,16 @@ class Line:
             if freed:
                 await self._insist(lambda: self._registry.claim(freed))
         return done
+
+    async def _still_stands(self, foreign: Mapping[tuple[str, str], bytes | None]) -> bool:
+        """Tell whether other organizations' records are what the batch was decided by."""
+        wants: dict[str, Want] = {}
+        for organization, key in foreign:
+            wants.setdefault(organization, Want([])).keys.append(key)
+        if not wants:
+            return True
+        loading = await self._insist(lambda: self._registry.load(wants))
+        return all(loading.organizations[name].records[key] == raw for (name, key), raw in foreign.items())
 
     def _conflict(self, organization: str, conflict: Conflict) -> Conflict | Corrupt:
         """A record changed meanwhile: decide again; where that never ends, the key is at fault."""

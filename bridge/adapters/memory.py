@@ -101,6 +101,8 @@ class MemoryRegistry:
         if token == commit.token:
             return Committed(entry)
         refusal = next(_refusals(commit, values, bridges.floor), None)
+        if refusal is None and not self.owners.keys().isdisjoint(commit.unclaimed):
+            return Conflict("endpoint-owner")
         return refusal or Committed(self._apply(commit, values, bridges))
 
     async def claim(self, claims: Sequence[Claim]) -> list[bool]:
@@ -327,4 +329,7 @@ def _rank(values: dict[str, Value], key: str, member: str, score: int | None) ->
 
 
 def _page(values: Mapping[str, Value], page: Page) -> list[str]:
-    return sorted(member for member in _ranks(values, page.members) if member > page.after)[: page.limit]
+    ranks, after = _ranks(values, page.members), page.after
+    if after is None:
+        return sorted(ranks, key=lambda member: (ranks[member], member))[: page.limit]
+    return sorted(member for member in ranks if member > after)[: page.limit]

@@ -108,9 +108,7 @@ class RedisRegistry:
             prefix = self._of(organization)
             commands.append(("HGET", prefix + "bridges", "floor"))
             commands += (("MGET", *(prefix + key for key in keys)) for keys in _chunks(want.keys))
-            for members, after, limit in want.pages:
-                start = f"({after}" if after else "-"
-                commands.append(("ZRANGEBYLEX", prefix + members, start, "+", "LIMIT", 0, limit))
+            commands += (_page(prefix, *page) for page in want.pages)
         endpoints = list(owners)
         commands += (("MGET", *map(self._owner, chunk)) for chunk in _chunks(endpoints))
 
@@ -127,14 +125,21 @@ class RedisRegistry:
         second makes the changes in one transaction, which Redis drops where anything watched has changed since.
         """
         transaction = Transaction(commit, self._of(commit.organization), self._bridge, self._epoch)
+        unclaimed = list(map(self._owner, commit.unclaimed))
         check: list[Command] = [
+            *((("WATCH", *unclaimed), ("EXISTS", *unclaimed)) if unclaimed else ()),
             ("SADD", self._global("organizations"), commit.organization),
             *transaction.check(self._check),
         ]
 
+        def is_claimed(replies: list[Any]) -> bool:
+            return bool(unclaimed) and replies[1] != 0
+
         def then(replies: list[Any]) -> list[Command]:
             *_, answer, begun = replies
-            if not any(isinstance(reply, ResponseError) for reply in replies) and answer[0] == b"free":
+            if any(isinstance(reply, ResponseError) for reply in replies):
+                return [("DISCARD",)] if begun == b"OK" else []
+            if answer[0] == b"free" and not is_claimed(replies):
                 return transaction.changes(floor=answer[1])
             return [("DISCARD",)] if begun == b"OK" else []
 
@@ -153,6 +158,8 @@ class RedisRegistry:
                 return Committed(await self._entry_of(commit) if detail == UNNAMED.encode() else None)
             if status != b"free":
                 return (Conflict if status == b"conflict" else Corrupt)(transaction.key(detail))
+            if is_claimed(replies):
+                return Conflict("endpoint-owner")
             if done is not None:
                 _granted(done)
                 return Committed(None if commit.journal is None else done[-2].decode())
@@ -325,6 +332,12 @@ def _granted(replies: list[Any], *, lenient: bool = False) -> list[Any]:
                 raise RegistryUnavailable(reason(reply)) from reply
             replies[number] = None
     return replies
+
+
+def _page(prefix: str, members: str, after: str | None, limit: int) -> Command:
+    if after is None:
+        return ("ZRANGEBYSCORE", prefix + members, "-inf", "+inf", "LIMIT", 0, limit)
+    return ("ZRANGEBYLEX", prefix + members, f"({after}" if after else "-", "+", "LIMIT", 0, limit)
 
 
 def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -5,7 +5,7 @@ Everything here is derived from the records, so no index can say anything else t
 
 from bridge.domain.endpoints import timing
 from bridge.domain.flaps import flaps_end
-from bridge.domain.ids import endpoint_member, parse_key, parse_part_key, parties_index
+from bridge.domain.ids import parse_key, parse_part_key, parties_index
 from bridge.domain.loaded import Entry
 from bridge.domain.parties import party_due
 from bridge.domain.permissions import permissions_end
@@ -14,7 +14,7 @@ from bridge.domain.rules import Rules
 from bridge.domain.schema import encode_record
 from bridge.domain.seats import member_of, seat_of
 from bridge.domain.sessions import session_end
-from bridge.domain.state import ALL_ENDPOINTS, State
+from bridge.domain.state import State
 from bridge.domain.subjects import is_online, lease_end
 from bridge.domain.token_rooms import room_end
 from bridge.domain.values import Commit, Write
@@ -24,7 +24,7 @@ _EMPTY: dict[type[Record], Record] = {type(record): record for record in EMPTY.v
 
 def commit_of(state: State, token: str) -> Commit:
     """Return what the batch changed in its organization; the journal is the line's to add."""
-    commit = Commit(state.organization, token)
+    commit = Commit(state.organization, token, unclaimed=sorted(state.unclaimed))
     rules, resumed_ms = state.rules, state.moment.resumed_ms
     for key, entry in state.entries.items():
         before, after = entry.loaded, entry.record
@@ -72,10 +72,6 @@ def _seat(commit: Commit, key: str, before: Party, after: Party) -> None:
 
 
 def _index(commit: Commit, key: str, before: Subject, after: Subject, rules: Rules) -> None:
-    if before.endpoints is not after.endpoints and before.endpoints.keys() != after.endpoints.keys():
-        members = commit.members.setdefault(ALL_ENDPOINTS.members, {})
-        for endpoint in before.endpoints.keys() ^ after.endpoints.keys():
-            members[endpoint_member(endpoint, key)] = endpoint in after.endpoints
     if before.connections is after.connections and before.sessions is after.sessions and not rules.from_endpoints:
         return
     for index, was, now in (

@@ -24,6 +24,7 @@ from bridge.domain.ids import (
     WATCHERS_KEY,
     Ref,
     is_endpoint_id,
+    named_owner,
     parse_key,
     parse_part_key,
     parse_subject_key,
@@ -301,7 +302,7 @@ def _named_endpoint(command: r.JoinRoom) -> tuple[str, ...]:
     return (command.endpoint,) if is_endpoint_id(command.endpoint) else ()
 
 
-_OWNERS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
+_ENDPOINTS: dict[type[c.Command], Callable[[Any], tuple[str, ...]]] = {
     c.RegisterEndpoint: _endpoint,
     c.KeepEndpoint: _endpoint,
     c.UnregisterEndpoint: _endpoint,
@@ -352,7 +353,12 @@ def want_first(command: c.Command, keys: dict[str, None], owners: set[str], page
     if kind in _KEYS:
         for key in _KEYS[kind](command):
             keys[key] = None
-    if kind in _OWNERS:
-        owners.update(_OWNERS[kind](command))
+    if kind in _ENDPOINTS:
+        for endpoint in _ENDPOINTS[kind](command):
+            named = named_owner(endpoint)
+            if named is None or kind is c.RegisterEndpoint:
+                owners.add(endpoint)
+            else:
+                keys[subject_key("user", named)] = None  # most probably it has it; nobody's claim matters then
     if kind in _PAGES:
         pages.update(dict.fromkeys(_PAGES[kind](command)))

@@ -28,19 +28,19 @@ from bridge.domain.events import (
     UserEndpointUnregisteredEvent,
 )
 from bridge.domain.ids import WATCHERS_KEY, Ref, is_id, subject_key
+from bridge.domain.owners import holder, is_at_home, release_id, take_id
 from bridge.domain.parties import end_parties
 from bridge.domain.pauses import counted_from
 from bridge.domain.records import Endpoint, Watchers
 from bridge.domain.routing import Emission
 from bridge.domain.rules import Rules
-from bridge.domain.state import CommitFirst, Elsewhere, State
+from bridge.domain.state import Elsewhere, State
 from bridge.domain.subjects import presence_changed
-from bridge.domain.values import KINDS, Owner
+from bridge.domain.values import KINDS
 from bridge.errors import Refusal
 
 replace = msgspec.structs.replace
 
-OVERTAKE_AFTER_MS = 60_000
 TELL_EXPIRED_EVERY_MS = 10_000
 HEALTHY, SICK, UNKNOWN = "HEALTHY", "SICK", "UNKNOWN"
 
@@ -101,7 +101,7 @@ def register_endpoint(command: RegisterEndpoint, state: State) -> Decision:
                 "quota_exceeded",
                 f"{ref.kind} has {len(before.endpoints)} endpoints (endpoints.maximum_per_subject): unregister one",
             )
-        _take_id(state, ref, name)
+        take_id(state, ref, name)
     watch = command.watch
     if watch is None:
         watch = rules.default_watch if present is None else present.watch
@@ -212,7 +212,8 @@ def expire_endpoints(state: State, ref: Ref, clock_ms: int) -> list[Emission]:
     dues = {name: timing(name, endpoint, state.rules, state.moment.resumed_ms) for name, endpoint in endpoints.items()}
     ended = [name for name, due in dues.items() if due.expire_ms <= clock_ms]
     watched = {key for name in ended for key in endpoints[name].watch if not _is_wide(key)}
-    state.require([subject_key(*_watched(key)) for key in sorted(watched)], ended)
+    claimed = [name for name in ended if not is_at_home(state, ref, name)]
+    state.require([subject_key(*_watched(key)) for key in sorted(watched)], claimed)
     emissions: list[Emission] = []
     for name, due in dues.items():
         if due.expire_ms <= clock_ms:
@@ -283,7 +284,7 @@ def _holder(state: State, name: str, caller: Caller) -> Ref | None:
     Raises:
         Refusal: ``forbidden``, where the caller may not touch it.
     """
-    owner = state.owner(name)
+    owner = holder(state, name, state.subject_at)
     if owner is None:
         return None
     is_elsewhere = owner.organization != state.organization
@@ -293,27 +294,11 @@ def _holder(state: State, name: str, caller: Caller) -> Ref | None:
         if state.rules.organization_in_topic:
             return None
         raise Elsewhere(owner.organization)
-    ref = Ref(owner.kind, owner.subject)
-    return ref if name in state.subject(*ref).endpoints else None
+    return Ref(owner.kind, owner.subject)
 
 
 def _not_found(name: str) -> Refusal:
     return Refusal("not_found", f"userEndpointId {name} is not registered: it expired, or never was; register it anew")
-
-
-def _take_id(state: State, ref: Ref, name: str) -> None:
-    """Claim an endpoint id over all organizations; the owner's record is the truth, a claim alone may be left over."""
-    pending = state.claims.get(name)
-    if pending is not None and pending.owner is None:
-        # Freed in this batch: taken together, a conflict would leave the id with two owners.
-        raise CommitFirst
-    owner = state.owner(name)
-    mine = Owner(state.organization, ref.kind, ref.id, state.moment.now_ms)
-    if owner is not None and (owner.organization, owner.kind, owner.subject) != (mine.organization, *ref):
-        recent = owner.claimed_ms + OVERTAKE_AFTER_MS > state.moment.now_ms
-        if recent or name in state.owned_subject(owner).endpoints:
-            raise Refusal("conflict", f"userEndpointId {name} belongs to somebody else: choose another one")
-    state.claim(name, mine)
 
 
 def _put(state: State, ref: Ref, name: str, endpoint: Endpoint) -> int:
@@ -330,9 +315,7 @@ def _remove(state: State, ref: Ref, name: str) -> int:
     subject = state.subject(*ref)
     endpoints = {key: endpoint for key, endpoint in subject.endpoints.items() if key != name}
     version = state.save_subject(ref, replace(subject, endpoints=endpoints))
-    owner = state.owner(name)
-    if owner is not None and (owner.organization, owner.kind, owner.subject) == (state.organization, *ref):
-        state.claim(name, None)
+    release_id(state, ref, name)
     return version
 
 

@@ -78,22 +78,17 @@ def new_endpoint_id(subject: str, random: str) -> str:
     return bound if "~" not in subject and is_endpoint_id(bound) else random
 
 
+def named_owner(endpoint: str) -> str | None:
+    """Return the subject that an endpoint id names, ``ann`` of ``ann~tab``; None where it names none (DESIGN 5)."""
+    owner, tilde, rest = endpoint.partition("~")
+    return owner if owner and tilde and "~" not in rest else None
+
+
 # One event asks for its subject's key half a dozen times on its way.
 @lru_cache(maxsize=16_384)
 def subject_key(kind: Kind, subject: str) -> str:
     """Return the record key of a subject, ``user:ann``."""
     return f"{kind}:{subject.translate(_KEY_ESCAPES)}"
-
-
-def endpoint_member(endpoint: str, owner: str) -> str:
-    """Return an endpoint's member of its organization's index: its id and the key of its owner."""
-    return f"{endpoint} {owner}"
-
-
-def parse_endpoint_member(member: str) -> tuple[str, str]:
-    """Return the endpoint id and the id of its owner."""
-    endpoint, _, owner = member.partition(" ")
-    return endpoint, parse_key(owner)[1]
 
 
 def session_key(session: str) -> str:

@@ -88,7 +88,7 @@ class LoadedState:
         floor: above it the version of an absent record starts.
         raw: record key -> its text as stored, None where there is none.
         pages: the index pages that were loaded.
-        owners: endpoint id -> who holds it, over all organizations.
+        owners: endpoint id -> who has claimed it, over all organizations.
         foreign: (organization, record key) -> the text of another organization's record.
         entries: record key -> the record, decoded.
         unreadable: keys of the records that were passed over.

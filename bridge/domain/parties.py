@@ -24,6 +24,7 @@ from bridge.domain.ids import (
 )
 from bridge.domain.loaded import CorruptRecord
 from bridge.domain.members import member_keys, unseat_members
+from bridge.domain.owners import holder
 from bridge.domain.pauses import counted_from
 from bridge.domain.records import Party, Room
 from bridge.domain.routing import Emission
@@ -126,12 +127,10 @@ def check_parties(state: State, user: str, code: str) -> None:
 
 def live_endpoint(state: State, name: str) -> str:
     """Return the key of who holds an endpoint that is live; empty: nobody of this organization does."""
-    owner = state.owner(name) if is_endpoint_id(name) else None
+    owner = holder(state, name, state.readable) if is_endpoint_id(name) else None
     if owner is None or owner.organization != state.organization:
         return ""
-    key = subject_key(owner.kind, owner.subject)
-    state.require([key])
-    return key if name in state.readable(key).endpoints else ""
+    return subject_key(owner.kind, owner.subject)
 
 
 def seat_party(state: State, room: str, name: str, party: Party) -> int:

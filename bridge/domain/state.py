@@ -9,15 +9,16 @@ from types import MappingProxyType
 
 import msgspec
 
-from bridge.domain.ids import Ref, endpoint_member, parse_endpoint_member, parse_part_key, room_key, subject_key
+from bridge.domain.ids import Ref, parse_key, parse_part_key, room_key, subject_key
 from bridge.domain.loaded import LoadedState, NotLoaded
 from bridge.domain.records import Party, Record, Sent, Subject
 from bridge.domain.rules import Rules
 from bridge.domain.seats import Seat, seat_of, seats_of, seats_page
-from bridge.domain.values import Claim, Kind, Moment, Owner, Page
+from bridge.domain.values import KINDS, Claim, Kind, Moment, Owner, Page
 
-ALL_ENDPOINTS = Page("endpoints", "", 1_000_000)
-"""The whole index of an organization's endpoints. Long before the limit what it makes is too large to be committed."""
+ALL_DEADLINES = Page("deadlines", None, 1_000_000)
+"""All of an organization's records that anything is ever due on, so all subjects that have endpoints. Long before the
+limit what is told to all of these is too large to be committed."""
 
 _decode_sent = msgspec.json.Decoder(Sent).decode
 
@@ -50,6 +51,7 @@ class State(LoadedState):
         rules: the configuration's numbers.
         id_prefix: time-ordered text, unique to this batch; event ids are ``<id_prefix><counter><id_suffix>``.
         id_suffix: unique to this bridge.
+        home: the organization whose users hold what ids name them without a claim; see `bridge.domain.owners`.
         timestamp: ``moment.now_ms`` as the events write it.
         told_ms: (organization, endpoint id) -> epoch ms when it was last told that nobody holds it, by earlier batches.
         in_hand: (organization, record key) -> a send by an earlier batch whose outcome is not kept yet.
@@ -65,6 +67,7 @@ class State(LoadedState):
         moment: Moment,
         rules: Rules,
         *,
+        home: str,
         id_prefix: str,
         id_suffix: str,
         timestamp: str,
@@ -75,9 +78,11 @@ class State(LoadedState):
         super().__init__(organization, corrupt)
         self.moment = moment
         self.rules = rules
+        self.home = home
         self.timestamp = timestamp
         self.told: dict[tuple[str, str], int] = {}
         self.claims: dict[str, Claim] = {}
+        self.unclaimed: set[str] = set()
         self.unfinished: list[str] = []
         self.touched: set[str] = set()
         self.unfiled: set[str] = set()
@@ -93,6 +98,7 @@ class State(LoadedState):
         self._before: dict[str, tuple[Record, int]] = {}  # what the present command has changed -> as it stood before
         self._has_more = False  # the present command has changed more than records
         self._new_claims: dict[str, Claim] = {}
+        self._new_unclaimed: list[str] = []
         self._new_unfinished: list[str] = []
         self._new_touched: list[str] = []
         self._new_told: list[tuple[str, str]] = []
@@ -119,6 +125,7 @@ class State(LoadedState):
             for endpoint, claim in self._new_claims.items():
                 first = self.claims.get(endpoint, claim)
                 self.claims[endpoint] = Claim(endpoint, first.expected, claim.owner)
+            self.unclaimed.update(self._new_unclaimed)
             self.unfinished += self._new_unfinished
             self.touched.update(self._new_touched)
             self.told.update(dict.fromkeys(self._new_told, self._now_ms))
@@ -134,6 +141,7 @@ class State(LoadedState):
         self.audiences.clear()
         self._has_more = False
         self._new_claims = {}
+        self._new_unclaimed = []
         self._new_unfinished = []
         self._new_touched = []
         self._new_told = []
@@ -191,23 +199,16 @@ class State(LoadedState):
         """Return every endpoint of the organization -> its owner's id, as the present command leaves them.
 
         Raises:
-            NotLoaded: the index was not loaded.
+            NotLoaded: the deadlines, or the record of a subject in them, were not loaded.
         """
-        try:
-            page = self.pages[ALL_ENDPOINTS]
-        except KeyError:
-            raise NotLoaded(pages=(ALL_ENDPOINTS,)) from None
-        members = dict.fromkeys(page)
-        for key, entry in self.entries.items():
-            record = self._record(key)
-            if record is not entry.loaded and isinstance(record, Subject) and isinstance(entry.loaded, Subject):
-                for endpoint in entry.loaded.endpoints:
-                    members.pop(endpoint_member(endpoint, key), None)
-                members.update((endpoint_member(endpoint, key), None) for endpoint in record.endpoints)
-        return dict(map(parse_endpoint_member, members))
+        self.require((), pages=(ALL_DEADLINES,))
+        changed = [key for key, entry in self.entries.items() if isinstance(entry.record, Subject)]
+        keys = sorted({*(key for key in self.pages[ALL_DEADLINES] if key.partition(":")[0] in KINDS), *changed})
+        self.require(keys)
+        return {endpoint: parse_key(key)[1] for key in keys for endpoint in self.readable(key).endpoints}
 
     def owner(self, endpoint: str) -> Owner | None:
-        """Return who holds an endpoint id, over all organizations.
+        """Return who has claimed an endpoint id, over all organizations.
 
         Raises:
             NotLoaded: it was not loaded.
@@ -219,6 +220,10 @@ class State(LoadedState):
             return self.owners[endpoint]
         except KeyError:
             raise NotLoaded(owners=(endpoint,)) from None
+
+    def is_owner_known(self, endpoint: str) -> bool:
+        """Tell whether it is known who has claimed an endpoint id."""
+        return endpoint in self.owners or endpoint in self._new_claims or endpoint in self.claims
 
     def sent(self, key: str) -> Sent | None:
         """Return the send under record key ``key``: of this batch, still in hand, or kept of the last ten minutes.
@@ -260,9 +265,14 @@ class State(LoadedState):
         return self.save(subject_key(*ref), record)
 
     def claim(self, endpoint: str, owner: Owner | None) -> None:
-        """Change who owns an endpoint id: taken before the commit for a new owner, after it for a release (None)."""
+        """Change who has claimed an endpoint id: before the commit for a new owner, after it for a release (None)."""
         self._has_more = True
         self._new_claims[endpoint] = Claim(endpoint, self.owner(endpoint), owner)
+
+    def leave_unclaimed(self, endpoint: str) -> None:
+        """Let the commit conflict where anybody has claimed an endpoint id by then."""
+        self._has_more = True
+        self._new_unclaimed.append(endpoint)
 
     def send(self, key: str, sent: Sent) -> None:
         """Let whatever comes under ``key`` from now on be a repetition of ``sent``."""

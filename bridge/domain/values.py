@@ -30,10 +30,13 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Page(NamedTuple):
-    """One page of an index (``online:user``): at most ``limit`` members greater than ``after``, in code point order."""
+    """One page of an index (``online:user``): at most ``limit`` members greater than ``after``, in code point order.
+
+    ``after`` None: in the order of their scores, as the deadlines have them.
+    """
 
     members: str
-    after: str
+    after: str | None
     limit: int
 
 
@@ -95,6 +98,7 @@ class Commit(msgspec.Struct):
             its new version is not above the floor found at commit.
         members: index (``online:user``) -> member -> True to add, False to remove.
         deadlines: key -> registry clock ms at which the record is due, None to take it off.
+        unclaimed: endpoint ids that nobody may have claimed when it is applied; else it conflicts.
         journal: one journal entry's bytes, or None where nothing has to survive a crash.
     """
 
@@ -105,6 +109,7 @@ class Commit(msgspec.Struct):
     floor: int = 0
     members: dict[str, dict[str, bool]] = {}
     deadlines: dict[str, int | None] = {}
+    unclaimed: list[str] = []
     journal: bytes | None = None
 
 

@@ -111,6 +111,7 @@ async def _feed(settings: Settings, messages: Iterator[Message]) -> None:
         intake=Intake(built.inputs, built.endpoint_topics, built.rules, limits, lambda: secrets.token_urlsafe(12)),
         router=built.router,
         rules=built.rules,
+        home=settings.default_organization,
         registry_topics=built.registry_topics,
         reporter=Reporter(broker, "rejected"),
         instance=instance,
@@ -127,7 +128,13 @@ async def _feed(settings: Settings, messages: Iterator[Message]) -> None:
 
 
 def registrations(
-    prefix: str, users: int, endpoints: int = 1, *, letter: str = "u", last_keep_alive_seconds: int = LONG_SECONDS
+    prefix: str,
+    users: int,
+    endpoints: int = 1,
+    *,
+    letter: str = "u",
+    mark: str = "~",
+    last_keep_alive_seconds: int = LONG_SECONDS,
 ) -> Iterator[Message]:
     """Yield what registers users ``u000000``, ``u000001`` and so on with endpoints ``u000000~0``, ``~1``, ... each.
 
@@ -136,6 +143,7 @@ def registrations(
         users: how many.
         endpoints: of each user.
         letter: that the users' names begin with.
+        mark: what stands between a user's name and its endpoint's number; other than ``~`` the id names no owner.
         last_keep_alive_seconds: of each user's last endpoint; all others stay for a day.
     """
     for number in range(users):
@@ -145,6 +153,6 @@ def registrations(
             call = {
                 "userId": user,
                 "keepAliveSeconds": last_keep_alive_seconds if is_last else LONG_SECONDS,
-                "userEndpointId": f"{user}~{endpoint}",
+                "userEndpointId": f"{user}{mark}{endpoint}",
             }
             yield f"{prefix}rpc/register_endpoint", json.dumps(call)

@@ -15,15 +15,16 @@ ENDPOINTS = 2  # of each user
 FULL_USERS, QUICK_USERS, FEW_USERS = 500_000, 25_000, 500
 STARTS = 3
 BOUND, FREE = "bound", "free"
+MARKS = {BOUND: "~", FREE: "."}
 MOST_BYTES = {BOUND: 330, FREE: 480}
 
 METHOD = """\
-500,000 users with two endpoints each (25,000 in the quick form), registered by the line itself. Memory: what Redis uses
-more than before, all keys and their table counted, its buffers for clients and for the append-only file left out;
-`bound` and `free` are the two values of `endpoints.id_policy`. The start counts from the process to `online`, with all
-endpoints registered. Cost of an event: the work of `relay` at QoS 1, one document to the two endpoints of its user, by
-a bridge whose registry holds 1,000 endpoints and one whose registry holds all, in turn; user by user, so that neither
-has two events on one record in a batch."""
+500,000 users with two endpoints each (25,000 in the quick form), registered by the line itself. Memory: what Redis
+uses more than before, all keys and their table counted, its buffers for clients and for the append-only file left
+out; `bound` ids name their owner (`u1~0`), `free` ones do not (`u1.0`), see `endpoints.id_policy`. The start counts
+from the process to `online`, with all endpoints registered. Cost of an event: the work of `relay` at QoS 1, one
+document to the two endpoints of its user, by a bridge whose registry holds 1,000 endpoints and one whose registry
+holds all, in turn; user by user, so that neither has two events on one record in a batch."""
 
 
 class Memory(NamedTuple):
@@ -47,7 +48,7 @@ def measure(plan: Plan) -> Result:
         free = _fill(plan, stand, many, users)
         starts, resident_mb = _starts(stand, many)
         few = stand.configure("few", _policy(FREE))
-        feed(few.settings, registrations(few.prefix, FEW_USERS, ENDPOINTS))
+        feed(few.settings, registrations(few.prefix, FEW_USERS, ENDPOINTS, mark=MARKS[FREE]))
         with stand.bridge(few), stand.bridge(many):
             variants = [_events(stand, few, FEW_USERS), _events(stand, many, users)]
             rounds = run_rounds(plan, "cost of an event", variants)
@@ -94,19 +95,19 @@ def _policy(policy: str) -> str:
 def _fill(plan: Plan, stand: Stand, bridge: Bridge, users: int) -> Memory:
     before = _used_bytes(stand)
     plan.say(f"million: registering {users * ENDPOINTS:,} endpoints, {bridge.settings.endpoints.id_policy} ids")
-    feed(bridge.settings, registrations(bridge.prefix, users, ENDPOINTS))
+    mark = MARKS[bridge.settings.endpoints.id_policy]
+    feed(bridge.settings, registrations(bridge.prefix, users, ENDPOINTS, mark=mark))
     used = _used_bytes(stand) - before
     endpoints = users * ENDPOINTS
     total = used / endpoints
     parts: dict[str, float] = {}
     redis: Any = stand.redis
-    for name in ("deadlines", "endpoints", "online:user"):
-        parts[f"index {name}"] = (redis.memory_usage(f"{bridge.name}:{{default}}:{name}", samples=0) or 0) / endpoints
+    parts["deadlines"] = redis.memory_usage(f"{bridge.name}:{{default}}:deadlines", samples=0) / endpoints
     sampled = range(0, users, max(users // 100, 1))
     records = [redis.memory_usage(f"{bridge.name}:{{default}}:user:u{number:06d}") for number in sampled]
-    owners = [redis.memory_usage(f"{bridge.name}:endpoint-owner:u{number:06d}~0") or 0 for number in sampled]
+    claims = [redis.memory_usage(f"{bridge.name}:endpoint-owner:u{number:06d}{mark}0") or 0 for number in sampled]
     parts["record of the user"] = median(records) / ENDPOINTS
-    parts["owner of the id"] = median(owners)
+    parts["claim of the id"] = median(claims)
     parts["table of all keys, and the rest"] = total - sum(parts.values())
     return Memory(total, parts)
 

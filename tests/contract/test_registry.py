@@ -30,7 +30,7 @@ async def records(registry: Registry, *keys: str, organization: str = ORG) -> di
     return (await registry.load({organization: Want(list(keys))})).organizations[organization].records
 
 
-async def page(registry: Registry, members: str, after: str = "", limit: int = 100) -> list[str]:
+async def page(registry: Registry, members: str, after: str | None = "", limit: int = 100) -> list[str]:
     asked = Page(members, after, limit)
     return (await registry.load({ORG: Want(pages=[asked])})).organizations[ORG].pages[asked]
 
@@ -237,6 +237,7 @@ class TestIndexes:
         await registry.commit(commit("1", members={"online:user": {"a": True, "b": True}, "busy:user": {"a": True}}))
         await registry.commit(commit("2", members={"online:user": {"a": False, "c": True, "x": False}}))
         assert await page(registry, "online:user") == ["b", "c"]
+        assert await page(registry, "busy:user", None) == ["a"]
         assert await page(registry, "busy:user") == ["a"]
 
 
@@ -304,6 +305,8 @@ class TestDeadlines:
         await registry.tick()
         await registry.commit(commit("1", deadlines={"user:ann": 1, "user:bob": 1, "user:cay": 1}))
         await registry.commit(commit("2", deadlines={"user:ann": 9_000_000, "user:bob": None, "user:nobody": None}))
+        assert await page(registry, "deadlines", None) == ["user:cay", "user:ann"]
+        assert await page(registry, "deadlines", None, limit=1) == ["user:cay"]
         assert await registry.due(10) == [(ORG, "user:cay")]
 
 
@@ -393,6 +396,17 @@ class TestOwners:
         assert all(await registry.claim(claims))
         owners = (await registry.load({}, names)).owners
         assert {name: owner.subject for name, owner in owners.items() if owner} == {name: name for name in names}
+
+    async def test_a_commit_conflicts_where_an_id_is_claimed_that_must_not_be(self, registry: Registry) -> None:
+        await registry.claim([Claim("e", None, self.ANN)])
+        wanted = commit("1", created("user:bob"), unclaimed=["d", "e"], journal=b"x")
+        assert await registry.commit(wanted) == Conflict("endpoint-owner")
+        assert await records(registry, "user:bob") == {"user:bob": None}
+        assert await registry.journal() == []
+        await registry.claim([Claim("e", self.ANN, None)])
+        assert isinstance(await registry.commit(wanted), Committed)
+        await registry.claim([Claim("e", None, self.ANN)])
+        assert isinstance(await registry.commit(wanted), Committed)  # asked again: it is done already
 
 
 class TestFacts:

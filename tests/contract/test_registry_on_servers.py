@@ -140,6 +140,14 @@ async def test_one_that_is_overtaken_all_the_time_is_a_conflict(real: OnRedis, m
     assert isinstance(await real.registry.commit(first()), Committed)
 
 
+async def test_an_id_that_is_claimed_behind_the_check_is_a_conflict(
+    real: OnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Between(real, monkeypatch, lambda client: client.set("eb:endpoint-owner:e", '["acme","user","bob",1]'), 1)
+    assert await real.registry.commit(first(unclaimed=["d", "e"])) == Conflict("endpoint-owner")
+    assert await stored(real.registry) is None
+
+
 @pytest.mark.parametrize("key", ["deadlines", "journal", "online:user"])
 async def test_a_key_that_is_spoilt_behind_the_check_is_found(
     real: OnRedis, monkeypatch: pytest.MonkeyPatch, key: str

@@ -86,6 +86,7 @@ def test_the_model_and_valkey_agree(valkey: RedisServer) -> None:
             floor=st.integers(0, 8),
             members=members,
             deadlines=deadlines,
+            unclaimed=st.lists(st.sampled_from(("e1", "e2")), max_size=1),
             journal=st.one_of(st.none(), st.binary(min_size=1, max_size=20)),
             token=st.integers(0, 10_000),
         )

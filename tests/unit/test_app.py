@@ -44,8 +44,8 @@ def failing(error: Exception) -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True)
 def _house(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    async def opened(*_: object, **__: object) -> tuple[str, list[Any]]:
-        return "client", []
+    async def opened(*_: object, **__: object) -> tuple[str, str, list[Any]]:
+        return "client", "default", []
 
     monkeypatch.setattr(app, "_tune_memory", lambda: None)
     monkeypatch.setattr(app, "RedisRegistry", lambda *_, **__: SimpleNamespace(close=nothing, hold=forever))
@@ -114,13 +114,13 @@ def test_on_a_console_it_is_a_line_and_a_plain_traceback(monkeypatch: pytest.Mon
 def test_a_bridge_that_lost_its_lease_stands_by_and_is_active_again(monkeypatch: pytest.MonkeyPatch) -> None:
     terms = 0
 
-    async def opened(*_: object, starting: bool, **__: object) -> tuple[str, list[Any]]:
+    async def opened(*_: object, starting: bool, **__: object) -> tuple[str, str, list[Any]]:
         nonlocal terms
         terms += 1
         assert starting == (terms == 1)
         if terms == 3:
             raise LookupError("enough")
-        return "client", []
+        return "client", "default", []
 
     monkeypatch.setattr(app, "_open", opened)
     monkeypatch.setattr(Lease, "keep", failing(LeaseLost("b2/2 is the active bridge now")))
@@ -187,11 +187,23 @@ async def test_a_bridge_that_is_not_active_yet_says_what_it_waits_for(monkeypatc
         assert reasons[-1] == "this bridge is not the active one"
 
     monkeypatch.setattr(app, "left_over", left)
-    registry: Any = SimpleNamespace(open=opened)
+    facts: dict[str, str] = {}
+
+    async def recall(name: str) -> str | None:
+        return facts.get(name)
+
+    async def remember(name: str, value: str) -> None:
+        facts[name] = value
+
+    registry: Any = SimpleNamespace(open=opened, recall=recall, remember=remember)
     lease: Any = SimpleNamespace(take=taken)
     settings = Settings.model_validate({"mqtt": {"client_id": "c"}})
-    assert await app._open(registry, lease, settings, reasons.append, starting=True) == ("c", [])
+    assert await app._open(registry, lease, settings, reasons.append, starting=True) == ("c", "default", [])
     assert reasons == ["Redis is away", "Redis is away", "this bridge is not the active one"]
+    # The home stays what the first default organization was.
+    opening.append(None)
+    settings = Settings.model_validate({"mqtt": {"client_id": "c"}, "default_organization": "acme"})
+    assert await app._open(registry, lease, settings, reasons.append, starting=True) == ("c", "default", [])
 
 
 LEFT: dict[str, tuple[type, str, Any]] = {

@@ -164,6 +164,7 @@ class World:
         rules: Rules | None = None,
         *,
         prefix: str = "",
+        default_organization: str = "default",
         overrides: Iterable[RouteEntry] = (),
         endpoint_topic: str = "users/endpoints/{endpoint}",
         registry_topics: bool = False,
@@ -208,7 +209,7 @@ class World:
             settlement=self.settlement,
             outcomes=self.outcomes,
             intake=Intake(
-                InputTopics(self._topics.model_dump(), prefix, "default"),
+                InputTopics(self._topics.model_dump(), prefix, default_organization),
                 endpoint_topics,
                 self.rules,
                 Limits(),
@@ -216,6 +217,7 @@ class World:
             ),
             router=Router(table, endpoint_topics, self.rules.reminder_event),
             rules=self.rules,
+            home="default",  # the registry's, whatever the default one is by now
             registry_topics=RegistryTopics(REGISTRY, prefix, "default") if registry_topics else None,
             reporter=Reporter(self.broker, REJECTED),
             instance=instance,

@@ -32,6 +32,7 @@ def state(stored: Record | None = None, version: int = 7, rules: Rules | None = 
         "default",
         Moment(NOW, 5000, resumed_ms),
         rules or Rules(),
+        home="default",
         id_prefix="p",
         id_suffix="s",
         timestamp="t",
@@ -100,13 +101,15 @@ def test_ids_stand_in_the_indexes_as_they_are() -> None:
     assert commit_of(made, "t").members == {"online:device": {"a:b": True}}
 
 
-def test_the_index_of_endpoints_follows_who_comes_and_goes_and_no_keepalive() -> None:
+def test_whoever_has_an_endpoint_has_a_deadline_and_stands_in_no_index() -> None:
+    """So the deadlines name all whom an event for the whole organization concerns."""
     endpoint = Endpoint(60, 1000, 1)
-    before = Subject(endpoints={"a": endpoint, "b": endpoint})
-    assert commit(None, before).members == {"endpoints": {"a user:ann": True, "b user:ann": True}}
-    after = Subject(endpoints={"b": endpoint, "c": endpoint})
-    assert commit(before, after).members == {"endpoints": {"a user:ann": False, "c user:ann": True}}
-    assert commit(before, Subject(endpoints={"a": endpoint, "b": Endpoint(60, 2000, 1)})).members == {}
+    made = commit(None, Subject(endpoints={"a": endpoint, "b": endpoint}))
+    assert made.members == {}
+    assert made.deadlines == {ANN: 61_000}
+    before = Subject(endpoints={"a": endpoint})
+    assert commit(before, Subject(endpoints={"b": endpoint})).deadlines == {}  # it stands there already
+    assert commit(before, Subject(sessions={"s": 1})).deadlines == {ANN: None}
 
 
 def test_deadlines_are_filed_where_they_move_or_are_asked_for() -> None:

@@ -19,6 +19,7 @@ def state(records: dict[str, bytes | None] | None = None, *, floor: int = 0, **r
         "default",
         Moment(NOW, 5000, 0),
         Rules(),
+        home="default",
         id_prefix="p",
         id_suffix="-i1",
         timestamp="t",
