@@ -33,7 +33,8 @@ class Desk:
         self._timeout_seconds = timeout_seconds
         self._inbox: Inbox | None = None
         self._reason = STARTS
-        self._waiters: set[_Waiter] = set()
+        self._waiters: dict[_Waiter, None] = {}  # in the order in which they asked
+        self._timer: asyncio.TimerHandle | None = None  # one for all, since all wait equally long
 
     # The line's side.
 
@@ -64,25 +65,42 @@ class Desk:
             raise Refusal("unavailable", f"{self._reason}: nothing was done; ask again later")
         if not self._inbox.is_subscribed and type(command) not in WITHOUT_BROKER:
             raise Refusal("unavailable", "the MQTT broker is away: nothing was done; ask again later")
-        waiter = _Waiter()
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop.create_future(), loop.time() + self._timeout_seconds)
         self._inbox.order(Order(organization, command, waiter))
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
+        if self._timer is None:
+            self._timer = loop.call_at(waiter.ends_at, self._end_waiting)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await waiter.future
-        except TimeoutError:
-            raise Refusal(
-                "unavailable", f"no answer within {self._timeout_seconds:g} s: it may have been done; ask again later"
-            ) from None
+            return await waiter.future
         finally:
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]
+
+    def _end_waiting(self) -> None:
+        """Send away who has waited long enough, and come again for who asked next."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        for waiter in self._waiters:
+            if waiter.ends_at > loop.time():
+                self._timer = loop.call_at(waiter.ends_at, self._end_waiting)
+                return
+            waiter.refuse(
+                Refusal(
+                    "unavailable",
+                    f"no answer within {self._timeout_seconds:g} s: it may have been done; ask again later",
+                )
+            )
 
 
 class _Waiter:
-    """Implements `bridge.ports.Waiter` on a future, which is cancelled when its caller gives up."""
+    """Implements `bridge.ports.Waiter` on a future, which is cancelled when its caller gives up.
 
-    def __init__(self) -> None:
-        self.future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    ``ends_at`` is when it has waited long enough, on the loop's clock.
+    """
+
+    def __init__(self, future: asyncio.Future[object], ends_at: float) -> None:
+        self.future = future
+        self.ends_at = ends_at
 
     @property
     def is_open(self) -> bool:

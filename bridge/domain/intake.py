@@ -146,7 +146,7 @@ class Intake:
             if len(inbound.payload) > self._rpc_bytes:
                 raise _too_large(inbound, self._rpc_bytes)
             caller, rules = SERVICE if user is None else Caller(user), self._rules
-            call = Call(caller, rules, self._new_random(), may_name_organization=not rules.organization_in_topic)
+            call = Call(caller, rules, self._new_random, may_name_organization=not rules.organization_in_topic)
             named, command = decode_call(method, inbound.payload, call, organization)
         except Refusal as refusal:
             return Decoded(organization, (Reject(refusal.code, refusal.message),), reply)

@@ -50,7 +50,7 @@ class Call(NamedTuple):
     """Who calls, and what a method needs to build its command.
 
     Attributes:
-        random: unguessable text of ``A-Z a-z 0-9 - _`` for an id that the server makes.
+        new_random: makes unguessable text of ``A-Z a-z 0-9 - _`` for an id that the server makes.
         idempotency_key: what the caller knows a repetition by, empty where it gave none.
         service: which service calls, where it says so: a repetition is one of the same caller.
         may_name_organization: a service may name another organization than the call's own.
@@ -58,7 +58,7 @@ class Call(NamedTuple):
 
     caller: Caller
     rules: Rules
-    random: str
+    new_random: Callable[[], str]
     idempotency_key: str = ""
     service: str | None = None
     may_name_organization: bool = True
@@ -235,8 +235,9 @@ def _register(params: _Register, call: Call) -> Command:
         raise _invalid(f"keepAliveSeconds is missing: send an integer {low}..{high}")
     if not low <= seconds <= high:
         raise _invalid(f"keepAliveSeconds is {seconds}: send an integer {low}..{high}")
-    endpoint, made = params.user_endpoint_id, new_endpoint_id(subject, call.random)
-    if rules.bound_ids and made == call.random:
+    random = call.new_random()
+    endpoint, made = params.user_endpoint_id, new_endpoint_id(subject, random)
+    if rules.bound_ids and made == random:
         raise _invalid(
             f"userId can have no endpoint here: ids are <userId>~<random> (endpoints.id_policy = bound), so that the "
             f"broker's rules carry them; use at most {MAXIMUM_ID_LENGTH - 1 - len(made)} of A-Z a-z 0-9 . _ - @"

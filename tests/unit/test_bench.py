@@ -193,7 +193,7 @@ def test_calls_over_http_are_whole_requests_that_the_bridge_takes(work: http.Wor
     assert f"content-length: {len(body)}" in head.split("\r\n")
     filled = body.replace("#", "1").replace("%", "2")
     methods = {"register": "register_endpoint", "keepalive": "keepalive_endpoint", "sendEvent": "send_event"}
-    _, decoded = decode_call(methods[work.name], filled.encode(), Call(SERVICE, Rules(), "random"), "default")
+    _, decoded = decode_call(methods[work.name], filled.encode(), Call(SERVICE, Rules(), lambda: "random"), "default")
     if isinstance(decoded, RegisterEndpoint):
         assert (decoded.subject, decoded.endpoint) == ("n007-1111111111", "n007-1111111111~0")
 

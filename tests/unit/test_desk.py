@@ -15,6 +15,7 @@ from bridge.domain.commands import SERVICE, KeepEndpoint, ListEndpoints, ListSub
 from bridge.domain.methods import Call, decode_call
 from bridge.errors import Refusal, RegistryUnavailable
 from bridge.inbox import Inbox, Order
+from tests.unit.clock import Clock
 from tests.unit.world import Caller, World, told, types_of
 from tests.unit.world import message as published
 
@@ -51,7 +52,7 @@ def test_what_the_broker_decides_is_answered_when_it_has_and_not_before() -> Non
     world.broker.settle()
     event = {"type": "OrderPlacedEvent", "timestamp": "2026-01-02T03:04:05Z"}
     params = json.dumps({"event": event, "userId": "ann", "qos": 1, "outcomes": True}).encode()
-    caller = world.order(decode_call("send_event", params, Call(SERVICE, world.rules, ""), "default")[1])
+    caller = world.order(decode_call("send_event", params, Call(SERVICE, world.rules, str), "default")[1])
     world.work()
     assert caller.is_open
     world.broker.settle(0x10)
@@ -193,6 +194,29 @@ async def test_nobody_waits_longer_than_the_time_limit_and_what_was_not_decided_
     assert "no answer within 0.02 s: it may have been done" in await refused(desk)
     world.work()
     assert world.stored() == set()
+
+
+async def test_each_caller_waits_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    world = World()
+    desk = Desk(timeout_seconds=100)
+    world.inbox.subscribed(1)
+    desk.open(world.inbox)
+    first = asyncio.create_task(refused(desk))
+    await asyncio.sleep(0)
+    clock.ahead_seconds = 60
+    second, third = (asyncio.create_task(refused(desk)) for _ in range(2))
+    await asyncio.sleep(0)
+    clock.ahead_seconds = 101
+    assert "no answer within 100 s" in await first
+    assert not any(task.done() for task in (second, third))
+    clock.ahead_seconds = 161
+    await asyncio.gather(second, third)
+    clock.ahead_seconds = 200
+    fourth = asyncio.create_task(refused(desk))
+    await asyncio.sleep(0)
+    clock.ahead_seconds = 301
+    await fourth
 
 
 class Slow(MemoryRegistry):

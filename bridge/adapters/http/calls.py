@@ -121,7 +121,7 @@ class Calls:
             raise Refusal("forbidden", f"organizationId is another organization's: {method} concerns one's own only")
         caller = SERVICE if acts_for_all else asker.caller()
         service = claims.user if acts_for_all else None
-        call = Call(caller, self._rules, secrets.token_urlsafe(12), key, service)
+        call = Call(caller, self._rules, lambda: secrets.token_urlsafe(12), key, service)
         return await self._desk.ask(*decode_call(method, params, call, organization, strict=strict))
 
     async def order(self, organization: str, command: Command) -> object:

@@ -44,7 +44,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, bounds: Bounds, **rest: Any) -> None:
         super().__init__(**rest)
         self._bounds = bounds
-        self._deadline: asyncio.TimerHandle | None = None
+        self._ends_at = 0.0  # on the loop's clock
+        self._timer: asyncio.TimerHandle | None = None
         self._bare_bytes = 0  # received since the last piece of a body, or the end of a request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -59,8 +60,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._bounds.silent.pop(self, None)
-        if self._deadline is not None:
-            self._deadline.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -98,17 +99,6 @@ class Connection(HttpToolsProtocol):
             raise ValueError("too many headers")  # the parser makes it a bad request
         super().on_header(name, value)
 
-    def _read_again(self, rest: bytes) -> None:
-        """Take a request that asks for another protocol as one that does not: the parser leaves its body unread.
-
-        Such requests are common: Java's HTTP client asks for HTTP/2 in each one.
-        """
-        lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
-        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
-        self.parser = HttpRequestParser(self)
-        self._bare_bytes = 0
-        self.data_received(b"\r\n".join([*lines, b"", rest]))
-
     def on_headers_complete(self) -> None:
         """Begin to work for the client."""
         if self.parser.should_upgrade():
@@ -143,7 +133,19 @@ class Connection(HttpToolsProtocol):
         self._end_after(IDLE_SECONDS)
 
     def _end_after(self, seconds: float) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        # Not closed but cut off: a client that reads nothing would keep it open until all is sent.
-        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+        self._ends_at = self.loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._ends_at:
+            self._look_at(self._ends_at)
+
+    def _look_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_at(when, self._end)
+
+    def _end(self) -> None:
+        """End the connection, unless its end was put off meanwhile: a timer for each request would cost more."""
+        if self.loop.time() < self._ends_at:
+            self._look_at(self._ends_at)
+        else:
+            # Not closed but cut off: a client that reads nothing would keep it open until all is sent.
+            self.transport.abort()

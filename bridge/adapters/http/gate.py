@@ -64,6 +64,7 @@ class Gate:
         self._http = http
         self._never_full = never_full
         self._is_open = is_open
+        self._log = log.bind()  # each look at an unbound one binds it anew
         self._in_hand = 0
         self._held_bytes = 0
 
@@ -81,12 +82,14 @@ class Gate:
 
         self._in_hand += 1
         try:
-            await self._read(scope, receive, body)
-            if body.is_whole:
-                async with asyncio.timeout(self._http.timeout_seconds):
+            async with asyncio.timeout(self._http.timeout_seconds) as limit:
+                await self._read(scope, receive, body)
+                if perf_counter() - began > self._http.timeout_seconds / 10:  # else not worth another timer
+                    limit.reschedule(asyncio.get_running_loop().time() + self._http.timeout_seconds)
+                if body.is_whole:
                     await self._app(scope, _handing_over(body, receive), sent)
         except Exception as error:
-            refusal = _refusal(error, self._http)
+            refusal = _refusal(error, self._http, body)
             if refusal.code == "internal":
                 log.error(
                     "A request failed. This is a bug.", method=scope["method"], path=_path(scope), trail=trail(error)
@@ -100,7 +103,7 @@ class Gate:
         finally:
             self._in_hand -= 1
             self._held_bytes -= body.size
-            tell = log.info if status >= 400 else log.debug
+            tell = self._log.info if status >= 400 else self._log.debug
             milliseconds = round((perf_counter() - began) * 1000, 1)
             event = "Answered." if status else "Gone before it was answered."
             tell(event, method=scope["method"], path=_path(scope), status=status, milliseconds=milliseconds)
@@ -121,26 +124,19 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
             raise _too_large(limit)
-        try:
-            async with asyncio.timeout(http.timeout_seconds):
-                while not body.is_whole:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return
-                    chunk = message.get("body", b"")
-                    body.chunks.append(chunk)
-                    body.size += len(chunk)
-                    self._held_bytes += len(chunk)
-                    if body.size > limit:
-                        raise _too_large(limit)
-                    if self._held_bytes > MAXIMUM_HELD_BYTES:
-                        raise Refusal("unavailable", "too many large bodies are in hand: nothing was done; ask again")
-                    body.is_whole = not message.get("more_body")
-        except TimeoutError:
-            raise Refusal(
-                "unavailable",
-                f"the body has not come within {http.timeout_seconds:g} s (http.timeout_seconds): nothing was done",
-            ) from None
+        while not body.is_whole:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            chunk = message.get("body", b"")
+            body.chunks.append(chunk)
+            body.size += len(chunk)
+            self._held_bytes += len(chunk)
+            if body.size > limit:
+                raise _too_large(limit)
+            if self._held_bytes > MAXIMUM_HELD_BYTES:
+                raise Refusal("unavailable", "too many large bodies are in hand: nothing was done; ask again")
+            body.is_whole = not message.get("more_body")
 
 
 def _handing_over(body: _Body, receive: Receive) -> Receive:
@@ -153,9 +149,14 @@ def _handing_over(body: _Body, receive: Receive) -> Receive:
     return hand_over
 
 
-def _refusal(error: Exception, http: Http) -> Refusal:
+def _refusal(error: Exception, http: Http, body: _Body) -> Refusal:
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, TimeoutError) and not body.is_whole:
+        return Refusal(
+            "unavailable",
+            f"the body has not come within {http.timeout_seconds:g} s (http.timeout_seconds): nothing was done",
+        )
     if isinstance(error, TimeoutError):
         return Refusal(
             "unavailable",

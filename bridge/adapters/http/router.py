@@ -19,6 +19,13 @@ from bridge.errors import Refusal
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+class _Request(Request):
+    async def body(self) -> bytes:
+        message = await self.receive()  # the gate has read it whole
+        body: bytes = message["body"]
+        return body
+
+
 class _Form(NamedTuple):
     """Paths of one form, which has braces in it."""
 
@@ -70,7 +77,7 @@ class Router:
                     methods, handler = methods or form.methods, form.methods.get(method)
                     scope["path_params"] = found.groupdict()
                     break
-        response = await (handler(Request(scope, receive)) if handler else self._nowhere(path, methods))
+        response = await (handler(_Request(scope, receive)) if handler else self._nowhere(path, methods))
         await response(scope, receive, send)
 
     async def _nowhere(self, path: str, methods: Collection[str]) -> Response:

@@ -178,7 +178,7 @@ def test_what_only_services_may(method: str) -> None:
 
 def test_operations_may_call_what_only_asks() -> None:
     params = {"uuid": "x", "kind": "user", "session": "s", "room": "r", "userId": "u", "userEndpointId": "e"}
-    call = Call(SERVICE, Rules(), "")
+    call = Call(SERVICE, Rules(), str)
     for method, row in METHODS.items():
         given = json.dumps({name: params[name] for name in row.params.__struct_encode_fields__ if name in params})
         try:

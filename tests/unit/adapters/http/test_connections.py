@@ -14,6 +14,7 @@ from bridge.adapters.http.connections import MAXIMUM_HEADERS, Bounds
 from bridge.adapters.http.gate import Gate
 from bridge.adapters.http.server import serving
 from bridge.settings import Http
+from tests.unit.clock import Clock
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
@@ -101,6 +102,20 @@ async def test_who_says_nothing_or_too_slowly_is_cut_off(monkeypatch: pytest.Mon
         writer.write(GET)
         assert await answer(again) == (b"HTTP/1.1 200 OK", b"")
         assert await ends(again) == b""
+
+
+async def test_every_request_puts_the_end_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with listening() as port:
+        clock = Clock(monkeypatch)
+        reader, writer = await port.connect()
+        for _ in range(4):
+            writer.write(GET)
+            assert await answer(reader) == (b"HTTP/1.1 200 OK", b"")
+            clock.ahead_seconds += module.IDLE_SECONDS * 0.7
+            for _ in range(3):  # in which the loop does what is due
+                await asyncio.sleep(0)
+        clock.ahead_seconds += module.IDLE_SECONDS * 0.4
+        assert await ends(reader) == b""
 
 
 async def test_who_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

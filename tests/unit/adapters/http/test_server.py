@@ -18,6 +18,7 @@ from bridge.adapters.http.server import serving
 from bridge.errors import ConfigError
 from bridge.settings import Http, Settings
 from tests.unit.adapters.http.api import BASE, JWT, Api, bearer
+from tests.unit.clock import Clock
 
 LIMIT = 1000
 
@@ -105,6 +106,24 @@ async def test_a_body_that_does_not_come_is_not_waited_for_and_nothing_is_done()
     answer = await through_gate(echo, "POST", content=pieces(), timeout_seconds=0.1)
     assert (answer.status_code, answer.headers["connection"]) == (503, "close")
     assert "nothing was done" in answer.json()["detail"]
+
+
+async def test_the_answer_has_the_whole_time_however_long_the_body_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(gate_module, "perf_counter", clock.time)
+
+    async def pieces() -> Any:
+        yield b"{"
+        clock.ahead_seconds += 90
+        yield b"}"
+
+    async def slow(*rest: Any) -> None:
+        clock.ahead_seconds += 90
+        for _ in range(3):  # in which the loop ends what has taken too long
+            await asyncio.sleep(0)
+        await echo(*rest)
+
+    assert (await through_gate(slow, "POST", content=pieces(), timeout_seconds=100)).content == b"{}"
 
 
 async def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
