@@ -1,6 +1,6 @@
 """What the bridge's HTTP is measured against: the same calls in plain FastAPI, which do nothing.
 
-As a program it serves them on a port of the loopback, on uvloop as the bridge does, with uvicorn's settings for speed.
+As a program it serves them on a port of the loopback, on uvloop, with the settings of uvicorn that the bridge has.
 """
 
 import sys
@@ -57,4 +57,15 @@ async def send_event(_: Sending) -> int:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, port=int(sys.argv[1]), loop="uvloop", http="httptools", ws="none", access_log=False)
+    uvicorn.run(
+        app,
+        port=int(sys.argv[1]),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
