@@ -45,6 +45,7 @@ def commit_of(state: State, token: str) -> Commit:
         due = due_ms(key, after, rules, resumed_ms)
         if due != due_ms(key, before, rules, resumed_ms):
             commit.deadlines[key] = due
+    commit.checks.update((key, version) for key, version in state.relied.items() if key not in state.entries)
     for key in state.touched & state.entries.keys():
         commit.deadlines[key] = due_ms(key, state.entries[key].record, rules, resumed_ms)
     commit.deadlines.update(dict.fromkeys(state.unfiled))

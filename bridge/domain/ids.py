@@ -1,6 +1,7 @@
 """Ids and record keys: what is a safe id (DESIGN 4), and how ids become keys of the registry (DESIGN 6)."""
 
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
@@ -91,6 +92,11 @@ def subject_key(kind: Kind, subject: str) -> str:
     return f"{kind}:{subject.translate(_KEY_ESCAPES)}"
 
 
+@lru_cache(maxsize=16_384)
+def _escaped(text: str) -> str:
+    return text.translate(_KEY_ESCAPES)
+
+
 def session_key(session: str) -> str:
     """Return the record key of a session, ``session:s1``."""
     return "session:" + session.translate(_KEY_ESCAPES)
@@ -108,7 +114,7 @@ def sent_key(key: str) -> str:
 
 def part_key(noun: str, whole: str, part: str) -> str:
     """Return the key of a part of something: of a participant in a session, ``media:s1:ann``, a party in a room."""
-    return f"{noun}:{whole.translate(_KEY_ESCAPES)}:{part.translate(_KEY_ESCAPES)}"
+    return f"{noun}:{_escaped(whole)}:{_escaped(part)}"
 
 
 def parse_part_key(key: str) -> tuple[str, str]:
@@ -130,6 +136,12 @@ def room_key(room: str) -> str:
 def party_key(room: str, party: str) -> str:
     """Return the record key of one party in a room, ``party:r1:tab1``."""
     return part_key("party", room, party)
+
+
+def party_keys(room: str, parties: Iterable[str]) -> list[str]:
+    """Return the record keys of parties in a room, in order; see `party_key`."""
+    start = f"party:{_escaped(room)}:"
+    return [start + _escaped(party) for party in parties]
 
 
 def parties_index(room: str) -> str:

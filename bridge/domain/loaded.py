@@ -32,7 +32,7 @@ from bridge.domain.records import (
     Views,
     Watchers,
 )
-from bridge.domain.schema import decode_record
+from bridge.domain.schema import decode_record, encode_record
 from bridge.domain.values import Kind, Loaded, Owner, Page
 
 
@@ -91,6 +91,7 @@ class LoadedState:
         owners: endpoint id -> who has claimed it, over all organizations.
         foreign: (organization, record key) -> the text of another organization's record.
         entries: record key -> the record, decoded.
+        relied: record key -> version of those that were used as text alone; the commit depends on them, too.
         unreadable: keys of the records that were passed over.
     """
 
@@ -102,6 +103,7 @@ class LoadedState:
         self.owners: dict[str, Owner | None] = {}
         self.foreign: dict[tuple[str, str], bytes | None] = {}
         self.entries: dict[str, Entry] = {}
+        self.relied: dict[str, int] = {}
         self.unreadable: set[str] = set()
         self._corrupt = corrupt
 
@@ -135,6 +137,13 @@ class LoadedState:
 
     def _record(self, key: str) -> Any:
         return (self.entries.get(key) or self._decoded(key)).record
+
+    def text(self, key: str) -> bytes | None:
+        """Return a loaded record as it would be stored now, None where it is absent; to be named in ``relied``, too."""
+        entry = self.entries.get(key)
+        if entry is not None and entry.record is not entry.loaded:
+            return encode_record(entry.record, entry.version)
+        return self.raw[key]
 
     def subject(self, kind: Kind, subject: str) -> Subject:
         """Return a subject's record; the empty one where it is unknown."""

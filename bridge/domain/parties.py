@@ -19,6 +19,7 @@ from bridge.domain.ids import (
     parse_part_key,
     parse_subject_key,
     party_key,
+    party_keys,
     room_key,
     subject_key,
 )
@@ -102,11 +103,6 @@ def party_end(key: str, party: Party, resumed_ms: int) -> int:
 
 
 # Coming and going.
-
-
-def party_keys(room: str, parties: Iterable[str]) -> list[str]:
-    """Return the record keys of parties of a room."""
-    return [party_key(room, party) for party in parties]
 
 
 def tabs_of(seats: Mapping[str, Seat], *users: str) -> list[str]:

@@ -5,6 +5,8 @@ message. Source: DESIGN 5, reference "rooms and media" B and C, contract details
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,7 +14,7 @@ from bridge.domain.clock import event_time
 from bridge.domain.commands import RejectRoomEvent, RoomEvent, RoomParties
 from bridge.domain.decisions import NOTHING, Decision
 from bridge.domain.events import Category, MediaSessionInvalidEvent, RoomPartiesListedEvent, relayed
-from bridge.domain.ids import parse_key, party_key, room_key
+from bridge.domain.ids import parse_key, party_key, party_keys, room_key
 from bridge.domain.parties import (
     NEW_CONTENT,
     aggregate,
@@ -34,7 +36,8 @@ from bridge.domain.parties import (
 )
 from bridge.domain.records import Party
 from bridge.domain.routing import Emission
-from bridge.domain.seats import Seat, seat_of
+from bridge.domain.schema import decode_record
+from bridge.domain.seats import Seat, seat_of, wide_seats
 from bridge.domain.state import State
 from bridge.errors import Refusal
 
@@ -42,6 +45,8 @@ replace = msgspec.structs.replace
 
 ROSTER_BYTES = 512 * 1024
 """A roster beyond this comes in several messages: what is larger than its own limit the broker does not pass on."""
+
+_SMALL_BYTES = 2_048  # of a record: what is kept of 16,384 is then bounded, too
 
 _encode = msgspec.json.Encoder().encode
 
@@ -72,7 +77,7 @@ def room_parties(command: RoomParties, state: State) -> Decision:
         answer={
             "topicId": room,
             "version": state.version(room_key(room)),
-            "parties": [_view(state, room, name, party) for name, party in parties.items()],
+            "parties": [_view(name, party, state.version(party_key(room, name))) for name, party in parties.items()],
             "users": {user: aggregate(ones) for user, ones in contents.items()},
         }
     )
@@ -290,30 +295,77 @@ def _asker(command: RoomEvent | RejectRoomEvent, state: State) -> Seat:
 
 
 def roster(state: State, room: str, seat: Seat) -> list[Emission]:
-    """Tell one seat of everybody in the room."""
-    parties = parties_of(state, room)
+    """Tell one seat of everybody in the room, who came first first."""
+    lists = _lists([row.view for row in sorted(_rows(state, room))])
     version = state.version(room_key(room))  # of the record that it is about, so that it never goes back
-    lists: list[list[msgspec.Raw]] = [[]]
-    size_bytes = 0
-    for name, party in parties.items():
-        view = msgspec.Raw(_encode(_view(state, room, name, party)))
-        size_bytes += len(bytes(view))
-        if size_bytes > ROSTER_BYTES and lists[-1]:
-            lists.append([])
-            size_bytes = len(bytes(view))
-        lists[-1].append(view)
     return [
         Emission(
-            RoomPartiesListedEvent(*state.stamp(f"room/{room}", version), room, {"data": data}),
+            RoomPartiesListedEvent(
+                *state.stamp(f"room/{room}", version), room, {"data": msgspec.Raw(b"[%b]" % b",".join(views))}
+            ),
             party=seat,
         )
-        for data in lists
+        for views in lists
     ]
 
 
-def _view(state: State, room: str, name: str, party: Party) -> dict[str, object]:
+def _lists(views: list[bytes]) -> list[list[bytes]]:
+    """Divide a roster into messages of at most `ROSTER_BYTES`, or of one view where that is larger."""
+    if sum(map(len, views)) <= ROSTER_BYTES:
+        return [views]
+    lists: list[list[bytes]] = [[]]
+    left_bytes = ROSTER_BYTES
+    for view in views:
+        left_bytes -= len(view)
+        if left_bytes < 0 and lists[-1]:
+            lists.append([])
+            left_bytes = ROSTER_BYTES - len(view)
+        lists[-1].append(view)
+    return lists
+
+
+class _Row(NamedTuple):
+    """A party in a roster: the room's version at its joining, by which it is sorted; its own; its view as JSON."""
+
+    joined: int
+    version: int
+    view: bytes
+
+
+def _rows(state: State, room: str) -> list[_Row]:
+    """Return a room's parties, but for those that cannot be read; in the order of the index."""
+    seats = state.seats(room)
+    keys = party_keys(room, seats)
+    # Those whose endpoints stand for them are asked for, too: the same wave brings whom a join is told to.
+    state.require([*keys, *(seat.user for seat in wide_seats(seats.values()))])
+    rows: list[_Row] = []
+    for name, key in zip(seats, keys, strict=True):
+        text = state.text(key)
+        try:
+            if text is None:
+                raise ValueError("there is no record")
+            row = _row_kept(name, text) if len(text) <= _SMALL_BYTES else _row(name, text)
+        except ValueError:
+            state.unreadable.add(key)
+            continue
+        state.relied[key] = row.version
+        rows.append(row)
+    return rows
+
+
+def _row(name: str, text: bytes) -> _Row:
+    party, version = decode_record("party", text)
+    assert isinstance(party, Party)
+    return _Row(party.joined, version, _encode(_view(name, party, version)))
+
+
+# Everybody who joins is shown everybody else, of whom hardly anybody has changed since the last one joined.
+_row_kept = lru_cache(maxsize=16_384)(_row)
+
+
+def _view(name: str, party: Party, version: int) -> dict[str, object]:
     view = {field: party.content.get(field) for field in NEW_CONTENT}
-    return {"sessionId": name, "sender": party.sender, **view, "version": state.version(party_key(room, name))}
+    return {"sessionId": name, "sender": party.sender, **view, "version": version}
 
 
 def _rejected(state: State, command: RoomEvent | RejectRoomEvent, refusal: Refusal, metadata: object) -> Decision:

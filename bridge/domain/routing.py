@@ -3,7 +3,7 @@
 `bridge.domain.routes` says for each event to whom and how; here is what the words of an audience mean (DESIGN 4).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -14,7 +14,7 @@ from bridge.domain.loaded import CorruptRecord
 from bridge.domain.masks import masked_event
 from bridge.domain.records import EMPTY_SUBJECT, Subject
 from bridge.domain.routes import REMINDER, Route
-from bridge.domain.seats import Seat, seats_page
+from bridge.domain.seats import Seat, seats_page, wide_seats
 from bridge.domain.state import State
 from bridge.domain.topics import EndpointTopics
 from bridge.domain.values import Output
@@ -132,14 +132,10 @@ def _room(emission: Emission, subject: Subject, state: State, targets: _Targets)
             _tell_parties(state.seats(room).values(), state, targets)
 
 
-def _tell_parties(seats: Iterable[Seat], state: State, targets: _Targets) -> None:
-    """Tell each party on the endpoint that stands for it, or on all of its sender's; a phone has none."""
-    wide = []
-    for seat in seats:
-        if seat.owner:
-            targets[seat.endpoint] = parse_subject_key(seat.owner).id
-        elif not seat.user.startswith("phone:"):
-            wide.append(seat)
+def _tell_parties(seats: Collection[Seat], state: State, targets: _Targets) -> None:
+    """Tell each party on the endpoint that stands for it, or on all of its sender's."""
+    targets.update([(seat.endpoint, parse_subject_key(seat.owner).id) for seat in seats if seat.owner])
+    wide = wide_seats(seats)
     state.require([seat.user for seat in wide])
     for seat in wide:
         endpoints = state.readable(seat.user).endpoints

@@ -3,6 +3,8 @@
 A seat is a member of the room's index, as text; it follows from the party's record.
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from bridge.domain.ids import parties_index
@@ -50,11 +52,19 @@ def seats_page(room: str) -> Page:
 
 def seats_of(members: list[str]) -> dict[str, Seat]:
     """Return the seats of an index by party; what somebody else wrote there is passed over."""
-    seats = {}
-    for member in members:
-        match member.split(_DIVIDER):
-            case [party, user, endpoint, owner]:
-                seats[party] = Seat(party, user, endpoint, owner)
-            case [party, user, endpoint, owner, size] if size.isdecimal():
-                seats[party] = Seat(party, user, endpoint, owner, int(size))
-    return seats
+    return {seat.party: seat for seat in map(_seat, members) if seat is not None}
+
+
+@lru_cache(maxsize=16_384)
+def _seat(member: str) -> Seat | None:
+    match member.split(_DIVIDER):
+        case [party, user, endpoint, owner]:
+            return Seat(party, user, endpoint, owner)
+        case [party, user, endpoint, owner, size] if size.isdecimal():
+            return Seat(party, user, endpoint, owner, int(size))
+    return None
+
+
+def wide_seats(seats: Iterable[Seat]) -> list[Seat]:
+    """Return those for which all endpoints of their sender stand; a phone has none."""
+    return [seat for seat in seats if not seat.owner and not seat.user.startswith("phone:")]

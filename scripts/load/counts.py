@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts.load.house import feed, registrations
+from scripts.load.rooms import Crowd, crowd_of, joins
 from scripts.load.rounds import Variant, run_sample, status_events
 from scripts.load.stand import PRIMARY, Stand, StandError, find_program
 from scripts.load.work import Cell, Column, Plan, Result, Table
 
 FAN_OUT = 10
+CROWD = Crowd(rooms=10, parties=100, joins_per_second=0)
 
 METHOD = """\
 Instructions of the bridge's process per input, in thousands, counted by valgrind (callgrind) while the load comes, and
 by the program or library that they belong to; hash seed 0. Beside them the bytes that Redis was sent and sent back per
-input. 512 messages are on their way at once; every 51st message of the keepalives is a status event."""
+input. 512 messages are on their way at once, 96 of those to ten endpoints, 9 of the joins; every 51st message of the
+keepalives is a status event. Whoever joins is sent a roster."""
 
 LIBRARIES = {
     "python": "Python",
@@ -62,6 +65,7 @@ LOADS = (
         inputs_each=51,
     ),
 )
+JOIN = f"join told to a room of {CROWD.parties}, QoS 1"
 
 
 def measure(plan: Plan) -> Result:
@@ -79,12 +83,13 @@ def measure(plan: Plan) -> Result:
         bridge = stand.configure(PRIMARY)
         feed(bridge.settings, registrations(bridge.prefix, paced["users"]))
         feed(bridge.settings, registrations(bridge.prefix, paced["users"], FAN_OUT, letter="w"))
+        feed(bridge.settings, crowd_of(bridge, CROWD))
         file = stand.folder / "callgrind"
         under = [valgrind, "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={file}"]
         with stand.bridge(bridge, under):
             plain = status_events(stand, bridge, 1)
             run_sample(plan, plain, **paced)  # so that all is imported and cached
-            for number, load in enumerate(LOADS, start=1):
+            for number, load in enumerate((*LOADS, Load(JOIN, {**joins(stand, bridge, CROWD), "window": 9})), start=1):
                 variant = plain._replace(options={**plain.options, **paced, **load.options})
                 counts, figures = _count(plan, control, Path(f"{file}.{number}"), variant, load)
                 plan.say(f"counts: {load.name}: {counts.total():,.0f} instructions each")

@@ -67,7 +67,7 @@ def measure(plan: Plan) -> Result:
         made = stand.configure(PRIMARY)
         for crowd in CROWDS:  # all before a bridge has held the lease: then nobody else may write
             plan.say(f"rooms: filling {crowd.rooms} with {crowd.parties} parties each")
-            feed(made.settings, _crowd(made, crowd))
+            feed(made.settings, crowd_of(made, crowd))
         for crowd in CROWDS:
             with stand.bridge(made):
                 lines.append(_join(stand, made, crowd, max(plan.seconds, 2)))
@@ -83,18 +83,20 @@ def measure(plan: Plan) -> Result:
     )
 
 
-def _crowd(bridge: Bridge, crowd: Crowd) -> Iterator[Message]:
+def crowd_of(bridge: Bridge, crowd: Crowd) -> Iterator[Message]:
+    """Yield what fills the rooms with users who have one endpoint each."""
     users = crowd.rooms * crowd.parties
-    yield from registrations(bridge.prefix, users)
+    yield from registrations(bridge.prefix, users, letter="p")
     for number in range(users):
-        user = f"u{number:06d}"
+        user = f"p{number:06d}"
         yield f"{bridge.prefix}presence/rooms/{crowd.room_of(number)}", online(user, f"{user}~0")
 
 
-def _join(stand: Stand, bridge: Bridge, crowd: Crowd, seconds: float) -> dict[str, Any]:
+def joins(stand: Stand, bridge: Bridge, crowd: Crowd) -> dict[str, object]:
+    """Return the load generator's options for joins, told to all who were there before."""
     template = stand.folder / "join.json"
     template.write_text(online("j" + "#" * 10, f"of{crowd.rooms}-" + "#" * 10, mark="#" * 10))
-    options = {
+    return {
         "topic": f"{bridge.prefix}presence/rooms/{room(crowd.rooms, '%%%%%%')}",
         "sub": f"{bridge.prefix}users/endpoints/#",
         "key": '"mark"',
@@ -102,6 +104,12 @@ def _join(stand: Stand, bridge: Bridge, crowd: Crowd, seconds: float) -> dict[st
         "users": crowd.rooms,
         "fanout": crowd.parties,
         "qos": 1,
+    }
+
+
+def _join(stand: Stand, bridge: Bridge, crowd: Crowd, seconds: float) -> dict[str, Any]:
+    options = {
+        **joins(stand, bridge, crowd),
         "window": WINDOW,
         "rate": crowd.joins_per_second,
         "warmup": WARM_UP_SECONDS,
