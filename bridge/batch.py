@@ -26,7 +26,7 @@ log = structlog.get_logger("bridge.batch")
 
 
 # A batch ends early beyond these, so that no commit grows beyond what Redis takes in one request.
-MAXIMUM_OUTPUTS = 10_000
+MAXIMUM_COPIES = 10_000
 MAXIMUM_BYTES = 8 * 1024 * 1024
 # Below the message_size_limit of the shipped mosquitto.conf.
 MAXIMUM_ANSWER_BYTES = 900_000
@@ -88,7 +88,7 @@ class Part:
         self.unfinished: list[str] = []
         self._durable: set[int] = set()  # of the items of which something changed, or could have
         self._passing: list[tuple[Item, int, int]] = []  # what told outputs from..to, and could not change anything
-        self._bytes = 0
+        self._bytes = self._copies = 0
         self._is_cut = False
         self._keys: dict[str, None] = {}
         self._pages: dict[Page, None] = {}
@@ -186,7 +186,7 @@ class Part:
                 self.asked.append(Asked(decision.answer, first, len(outputs) - first, reply, item.held))
             elif waiter is not None:
                 self.answers.append((waiter, decision.answer if refusal is None else refusal))
-            if state.unfinished or len(outputs) > MAXIMUM_OUTPUTS or self._bytes > MAXIMUM_BYTES:
+            if state.unfinished or self._copies > MAXIMUM_COPIES or self._bytes > MAXIMUM_BYTES:
                 self.cut()
                 return
 
@@ -196,13 +196,15 @@ class Part:
         del self.outputs[first:]
 
     def _count(self, first: int) -> None:
-        """Count the bytes of the outputs from ``first`` on, and take out what the broker would not take."""
-        size_bytes = 0
+        """Count bytes and copies of the outputs from ``first`` on, and take out what the broker would not take."""
+        size_bytes = copies = 0
         for output in self.outputs[first:]:
             size_bytes += len(output.payload)
+            copies += output.copies
         if size_bytes > self._unchecked_bytes:
             self.outputs[first:] = self._sendable(self.outputs[first:])
         self._bytes += size_bytes
+        self._copies += copies
 
     def _try(self, item: Item, command: Command, state: State, router: Router) -> Decision | None:
         """Decide and route one command; None where something was missing, which is wanted now."""

@@ -6,6 +6,7 @@ the input is done. All of it takes one trip to Redis for as many commits as are 
 """
 
 import asyncio
+import itertools
 import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -124,7 +125,7 @@ class Outcomes:
             sends: record key -> the sends of this commit that may be repeated.
 
         Returns:
-            What is to be called with the reason codes of the outputs.
+            What is to be called with the reason codes of the outputs' copies.
         """
         if not asked and not (self._auditor and outputs):
             return group.settled
@@ -193,22 +194,24 @@ class Outcomes:
         kept: dict[str, Kept] = {}
         for slot in slots:
             what = kept.setdefault(slot.organization, Kept())
-            codes, told = slot.codes or [], 0
+            told = 0
+            by_output = _by_output(slot.outputs, slot.codes or [])
             for one in slot.asked:
                 if not isinstance(one.answer, SendAnswer) or one.answer.command is None:
                     continue
                 command, sent, end = one.answer.command, one.answer.sent, one.first + one.count
-                sent.outcomes = [outcome_of(command.qos, code) for code in codes[one.first : end]]
+                codes = itertools.chain.from_iterable(by_output[one.first : end])
+                sent.outcomes = [outcome_of(command.qos, code) for code in codes]
                 for mask, hits in enumerate(command.non_string_hits):
                     self._counts[f"unmasked:{mask}"] += hits
                 if command.key:
                     what.sent[command.key] = _encode(sent)
                 if self._auditor is not None:
-                    what.audit += self._auditor.told(slot.outputs[told : one.first], codes[told : one.first])
+                    what.audit += self._auditor.told(slot.outputs[told : one.first], by_output[told : one.first])
                     what.audit += self._auditor.sent(command.note, sent.endpoints, sent.outcomes)
                     told = end
             if self._auditor is not None:
-                what.audit += self._auditor.told(slot.outputs[told:], codes[told:])
+                what.audit += self._auditor.told(slot.outputs[told:], by_output[told:])
         if any(what.sent or what.audit for what in kept.values()):
             for organization in await self._insist(lambda: self._registry.keep(kept, self._maximum_audit)):
                 log.error("The audit stream's key holds what the bridge did not write.", organization=organization)
@@ -262,6 +265,12 @@ class Outcomes:
             except RegistryUnavailable:  # the line says so
                 await asyncio.sleep(random.uniform(wait / 2, wait))
                 wait = min(wait * 2, longest)
+
+
+def _by_output(outputs: Sequence[Output], codes: Sequence[int]) -> list[Sequence[int]]:
+    """Divide the reason codes of all copies by the output that they are copies of."""
+    ends = [*itertools.accumulate(output.copies for output in outputs)]
+    return [codes[end - output.copies : end] for output, end in zip(outputs, ends, strict=True)]
 
 
 def _answered(reply: Reply | Waiter | None, result: object) -> list[Output]:

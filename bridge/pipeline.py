@@ -252,7 +252,7 @@ class Line:
             inputs = self._settlement.recovered(entry.inputs if entry.session_epoch == epoch else ())
             group = self._settlement.group(organization, entry_id, inputs)
             again = copies(entry_id, entry, now_ms) + await self._show(organization, entry.shown)
-            self._counts["redelivered"] += len(again)
+            self._counts["redelivered"] += sum(output.copies for output in again)
             self._broker.publish(again, self._outcomes.expect(group, again))
 
     async def _show(self, organization: str, keys: list[str]) -> list[Output]:
@@ -272,7 +272,7 @@ class Line:
             keys.setdefault(organization, []).append(key)
         for organization in keys:
             outputs = await self._show(organization, keys[organization])
-            self._counts["published"] += len(outputs)
+            self._counts["published"] += sum(output.copies for output in outputs)
             self._broker.publish(outputs, self._settlement.group(organization, None, []).settled)
         self._walked = cursor or None
         if cursor:
@@ -544,7 +544,7 @@ class Line:
             else:
                 waiter.answer(answer)
         if part.unsendable:
-            self._counts["refused_by_broker"] += len(part.unsendable)
+            self._counts["refused_by_broker"] += sum(output.copies for output in part.unsendable)
             self._reporter.report_unsendable(part.unsendable, part.largest_packet_bytes, state.moment.now_ms)
         if state.told:
             self._told_ms.update(state.told)
@@ -557,7 +557,7 @@ class Line:
                 if (part.organization, key) not in self._unreadable and len(self._unreadable) < MAXIMUM_TOLD:
                     self._unreadable.add((part.organization, key))
                     log.error("A record cannot be read: it is passed over.", organization=part.organization, key=key)
-        self._counts["published"] += len(part.outputs)
+        self._counts["published"] += sum([output.copies for output in part.outputs])
         group = self._settlement.group(part.organization, entry, inputs)
         follow = self._outcomes.expect(group, part.outputs, part.asked, state.sends)
         began = perf_counter()

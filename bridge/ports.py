@@ -115,7 +115,7 @@ class Broker(Protocol):
         """Bytes of the largest MQTT packet that the broker takes, as it said last."""
 
     def publish(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
-        """Send outputs in order; ``settled`` is called once with their PUBACK reason codes (0 for QoS 0), in order."""
+        """Send outputs in order; ``settled`` is called once with the PUBACK reason code of each copy (0 for QoS 0)."""
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """Allow the PUBACK of each; they leave in order of arrival. Receipts of an earlier connection are ignored."""

@@ -31,6 +31,6 @@ async def left_over(registry: Registry) -> list[tuple[str, str, JournalEntry]]:
                 reason=str(error),
             )
     if entries:
-        outputs = sum(len(entry.outputs) for _, _, entry in entries)
+        outputs = sum(output.copies for _, _, entry in entries for output in entry.outputs)
         log.info("An earlier run left work in the journal: it is sent again.", entries=len(entries), outputs=outputs)
     return entries

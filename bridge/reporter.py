@@ -74,7 +74,7 @@ class Reporter:
         self._unsendable_second = second
         log.warning(
             "Outputs are larger than the broker takes, and dropped: raise its max_packet_size, or send smaller ones.",
-            outputs=len(outputs),
+            outputs=sum(output.copies for output in outputs),
             topic=outputs[0].topic,
             payload_bytes=len(outputs[0].payload),
             broker_takes_bytes=largest_packet_bytes,

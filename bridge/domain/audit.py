@@ -160,24 +160,21 @@ class Auditor:
         self._endpoint_of = endpoint_of
         self._masks = masks
 
-    def told(self, outputs: Sequence[Output], codes: Sequence[int]) -> Iterator[bytes]:
+    def told(self, outputs: Sequence[Output], codes: Sequence[Sequence[int]]) -> Iterator[bytes]:
         """Return the entries of the bridge's own events: one for each event and outcome.
 
         Args:
             outputs: as published; those without an event (answers) leave no entry.
-            codes: their PUBACK reason codes.
+            codes: for each output the PUBACK reason codes of its copies.
         """
-        endpoint_of = self._endpoint_of
-        index, count = 0, len(outputs)
-        while index < count:
-            event_id, payload = outputs[index].event_id, outputs[index].payload
+        for output, each in zip(outputs, codes, strict=True):
+            if not output.event_id:
+                continue
             audience: dict[str, list[str]] = {}
-            while index < count and outputs[index].event_id == event_id and outputs[index].payload == payload:
-                if event_id:
-                    outcome = outcome_of(outputs[index].qos, codes[index])
-                    audience.setdefault(outcome, []).append(endpoint_of(outputs[index].topic))
-                index += 1
-            note = self._note(payload) if self._masks and audience else AuditEntry(msgspec.Raw(payload))
+            for topic, code in zip(output.topics, each, strict=True):
+                audience.setdefault(outcome_of(output.qos, code), []).append(self._endpoint_of(topic))
+            payload = output.payload
+            note = self._note(payload) if self._masks else AuditEntry(msgspec.Raw(payload))
             for outcome, endpoints in audience.items():
                 yield _encode(msgspec.structs.replace(note, audience=endpoints, outcome=outcome))
 

@@ -205,7 +205,7 @@ class Router:
         self._topics = topics
 
     def route(self, emission: Emission, state: State, outputs: list[Output]) -> None:
-        """Append one output per endpoint that the emission concerns.
+        """Append one output, with the topics of all endpoints that the emission concerns.
 
         Raises:
             bridge.domain.state.NotLoaded: a record that the audience needs is not loaded.
@@ -220,16 +220,15 @@ class Router:
         targets: _Targets = {}
         for word in words:
             word(emission, subject, state, targets)
+        if self._topics.names_user:  # nobody's topic is that of an endpoint that nobody holds
+            targets = {endpoint: user for endpoint, user in targets.items() if user}
         if targets:
             payload = _encode(event)
             if finish is not None:
                 payload = finish(payload)
-            organization, topic, needs_user = state.organization, self._topics.topic, self._topics.names_user
-            for endpoint, user in targets.items():
-                if needs_user and not user:
-                    continue  # nobody holds this endpoint, so nobody's topic is its topic
-                address = topic(organization, user, endpoint)
-                outputs.append(Output(address, payload, qos, event_id, None, False, retain, expiry_seconds))
+            organization, topic = state.organization, self._topics.topic
+            first, *others = [topic(organization, user, endpoint) for endpoint, user in targets.items()]
+            outputs.append(Output(first, payload, qos, event_id, None, False, retain, expiry_seconds, tuple(others)))
         if emission.endpoint is not None and event_type in self._ends:
             # What the broker keeps on this topic must not reach whoever holds the id next.
             endpoint, user = emission.endpoint
@@ -237,8 +236,8 @@ class Router:
                 outputs.append(Output(self._topics.topic(state.organization, user, endpoint), b"", retain=True))
 
     def pass_on(self, verbatim: Verbatim, state: State, outputs: list[Output]) -> None:
-        """Append one output per endpoint, in order."""
-        topic = self._topics.topic
-        for endpoint in verbatim.endpoints:
-            address = topic(state.organization, verbatim.user, endpoint)
-            outputs.append(Output(address, verbatim.payload, verbatim.qos, verbatim.event_id))
+        """Append one output with the topics of all endpoints, in order; nothing where there is none."""
+        topics = [self._topics.topic(state.organization, verbatim.user, endpoint) for endpoint in verbatim.endpoints]
+        if topics:
+            first, *others = topics
+            outputs.append(Output(first, verbatim.payload, verbatim.qos, verbatim.event_id, others=tuple(others)))

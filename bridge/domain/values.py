@@ -184,8 +184,8 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
 _HEADER_BYTES = 72  # of a PUBLISH packet with every property that an output may have
 
 
-class Output(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """One MQTT message to publish, as it stands in the journal.
+class Output(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """One message to publish to one or many topics, as it stands in the journal.
 
     Attributes:
         topic: full topic, prefix included.
@@ -196,6 +196,7 @@ class Output(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         redelivered: this copy was sent before by a bridge that ended: user property ``redelivered: 1``.
         retain: the broker keeps it for later subscribers; an empty payload takes back what it kept.
         expiry_seconds: MQTT 5 Message Expiry Interval, counted from the commit, 1..4,294,967,295; 0: it never expires.
+        others: further topics to which it is published after ``topic``, in order: a copy for each.
     """
 
     topic: str
@@ -206,11 +207,26 @@ class Output(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     redelivered: bool = False
     retain: bool = False
     expiry_seconds: int = 0
+    others: tuple[str, ...] = ()
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All its topics, in order."""
+        return (self.topic, *self.others)
+
+    @property
+    def copies(self) -> int:
+        """How many MQTT messages it makes."""
+        return 1 + len(self.others)
 
     @property
     def packet_bytes(self) -> int:
-        """How many bytes its PUBLISH packet has at most (MQTT 5 section 3.3); few less in truth."""
-        beside = len(self.topic.encode()) + len(self.event_id.encode()) + len(self.correlation or b"")
+        """How many bytes a PUBLISH packet of it has at most (MQTT 5 section 3.3); few less in truth."""
+        beside = (
+            max(len(topic.encode()) for topic in self.topics)
+            + len(self.event_id.encode())
+            + len(self.correlation or b"")
+        )
         return len(self.payload) + beside + _HEADER_BYTES
 
 

@@ -38,7 +38,7 @@ class _Nobody:
     largest_packet_bytes = 268_435_460
 
     def publish(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
-        settled([0] * len(outputs))
+        settled([0] * sum(output.copies for output in outputs))
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """Nothing came from a broker."""

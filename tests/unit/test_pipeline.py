@@ -888,7 +888,7 @@ def test_no_two_commits_share_a_token() -> None:
 
 
 def test_a_batch_ends_before_it_outgrows_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.batch.MAXIMUM_OUTPUTS", 5)
+    monkeypatch.setattr("bridge.batch.MAXIMUM_COPIES", 5)
     world = World()
     world.register("ann", "ann1")
     before = world.counts["commits"]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, S
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import msgspec
+
 from bridge.adapters.memory import Journal, MemoryRegistry, Ranks
 from bridge.desk import Desk
 from bridge.domain.audit import Auditor
@@ -96,6 +98,11 @@ class Caller:
         self.answer(refusal.code)
 
 
+def copies_of(outputs: Iterable[Output]) -> list[Output]:
+    """What the broker is sent: an output for each topic."""
+    return [msgspec.structs.replace(output, topic=topic, others=()) for output in outputs for topic in output.topics]
+
+
 class FakeBroker:
     """Remembers what is published and acknowledged; settles at once, or when the test says so."""
 
@@ -109,14 +116,15 @@ class FakeBroker:
         self.acknowledged: list[Receipt] = []
 
     def publish(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
-        self.outputs += outputs
-        self.kept.update((output.topic, output.payload) for output in outputs if output.retain)
+        copies = copies_of(outputs)
+        self.outputs += copies
+        self.kept.update((output.topic, output.payload) for output in copies if output.retain)
         if outputs:
-            self.batches.append(list(outputs))
+            self.batches.append(copies)
         if self.settles or not outputs:
-            settled([0] * len(outputs))
+            settled([0] * len(copies))
         else:
-            self.waiting.append((len(outputs), settled))
+            self.waiting.append((len(copies), settled))
 
     def settle(self, code: int = 0) -> None:
         """The broker acknowledges everything that was published."""

@@ -12,12 +12,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count, repeat
 from typing import Final
 
 from msgspec.structs import replace
 
 from bridge.adapters.mqtt.handshake import LARGEST_PACKET_BYTES, SUBSCRIBE_PACKET_ID
-from bridge.adapters.mqtt.publish import encode
+from bridge.adapters.mqtt.publish import encode, encode_copies
 from bridge.domain.values import Output
 
 HIGHEST_PACKET_ID: Final = SUBSCRIBE_PACKET_ID - 1
@@ -29,11 +30,11 @@ _LEAST_FAULT: Final = 0x80  # reason codes from here on are refusals (section 2.
 
 
 class Batch:
-    """The outputs of one `publish` call.
+    """The copies of the outputs of one `publish` call.
 
     Attributes:
-        codes: a reason code for each output, in order; 0 until another is known.
-        left: how many outputs are not settled yet.
+        codes: a reason code for each copy, in order; 0 until another is known.
+        left: how many copies are not settled yet.
         settled: to be called with ``codes`` when none is left.
         added_seconds: when it came, on the outbox's clock.
         is_state: the bridge's own state.
@@ -51,16 +52,18 @@ class Batch:
         self.is_state = is_state
 
 
-_Item = tuple[Output, Batch, int]
+_Output = tuple[Output, Batch, int]  # its copies' codes begin at this place of the batch's
+_Copy = tuple[Output, Batch, int, str]  # the place of its code, its topic
 
 
 class Outbox:
-    """Outputs on their way, in the order in which they were added.
+    """Outputs on their way, in the order in which they were added: a copy for each of an output's topics.
 
     Attributes:
         largest_packet_bytes: the largest packet that the broker takes, as it said last.
-        waiting_bytes: payload bytes in the backlog; what several outputs share counts for each.
-        refused: how many outputs were settled with a refusal so far.
+        waiting: copies in the backlog, never yet sent.
+        waiting_bytes: payload bytes in the backlog; what several copies share counts for each.
+        refused: how many copies were settled with a refusal so far.
         refusal: reason code and topic of the last of these.
 
     Args:
@@ -69,36 +72,40 @@ class Outbox:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._backlog: deque[_Item] = deque()
-        self._window: dict[int, _Item] = {}  # packet id -> sent on this connection, not acknowledged; oldest first
-        self._again: deque[tuple[int, _Item]] = deque()  # sent on an earlier connection, to be sent before the backlog
+        self._backlog: deque[_Output] = deque()
+        self._window: dict[int, _Copy] = {}  # packet id -> sent on this connection, not acknowledged; oldest first
+        self._again: deque[tuple[int, _Copy]] = deque()  # sent on an earlier connection, to be sent before the backlog
         self._duplicate = False
         self._quota = 0
         self._last_id = 0
         self.largest_packet_bytes = LARGEST_PACKET_BYTES
+        self.waiting = 0
         self.waiting_bytes = 0
         self.refused = 0
         self.refusal = (0, "")
-
-    @property
-    def waiting(self) -> int:
-        """Outputs in the backlog: never yet sent."""
-        return len(self._backlog)
 
     def add(self, outputs: Sequence[Output], settled: Callable[[list[int]], None]) -> None:
         """Append outputs to the backlog; no outputs are settled at once."""
         if not outputs:
             settled([])
             return
-        batch = Batch(len(outputs), settled, self._clock())
-        self._backlog.extend([(output, batch, index) for index, output in enumerate(outputs)])
-        self.waiting_bytes += sum([len(output.payload) for output in outputs])
+        batch = Batch(0, settled, self._clock())
+        place = 0
+        for output in outputs:
+            copies = 1 + len(output.others)
+            self._backlog.append((output, batch, place))
+            self.waiting_bytes += copies * len(output.payload)
+            place += copies
+        batch.codes, batch.left = [0] * place, place
+        self.waiting += place
 
     def add_state(self, output: Output, settled: Callable[[list[int]], None]) -> None:
         """Put the bridge's own state before the whole backlog, and in the place of an older one there."""
         if self._backlog and self._backlog[0][1].is_state:
             older, _, _ = self._backlog.popleft()
+            self.waiting -= 1
             self.waiting_bytes -= len(older.payload)
+        self.waiting += 1
         self.waiting_bytes += len(output.payload)
         self._backlog.appendleft((output, Batch(1, settled, self._clock(), is_state=True), 0))
 
@@ -132,42 +139,52 @@ class Outbox:
         room = self._quota - len(window)
         while room > 0:
             if again:
-                packet_id, item = again.popleft()
-                duplicate, is_copy = self._duplicate, True
+                packet_id, copy = again.popleft()
+                duplicate, is_again = self._duplicate, True
             elif backlog:
-                item = backlog.popleft()
-                self.waiting_bytes -= len(item[0].payload)
+                output, batch, place = backlog.popleft()
+                if output.others:
+                    copies = self._fan_out(output, batch, place, room, packets)
+                    if copies:
+                        room -= copies
+                        continue
+                    backlog.appendleft(
+                        (replace(output, topic=output.others[0], others=output.others[1:]), batch, place + 1)
+                    )
+                self.waiting -= 1
+                self.waiting_bytes -= len(output.payload)
+                copy = (output, batch, place, output.topic)
                 packet_id = 0
-                if item[0].qos:
+                if output.qos:
                     packet_id = self._last_id + 1
                     if packet_id > HIGHEST_PACKET_ID or packet_id in window:
                         packet_id = self._next_id()
                     self._last_id = packet_id
-                duplicate = is_copy = False
+                duplicate = is_again = False
             else:
                 break
-            output, batch, index = item
+            output, batch, place, topic = copy
             code = 0
             if output.expiry_seconds:
                 left_seconds = math.ceil(output.expiry_seconds - self._clock() + batch.added_seconds)
-                if left_seconds <= 0 and not is_copy:
+                if left_seconds <= 0 and not is_again:
                     code = NO_MATCHING_SUBSCRIBERS
                 output = replace(output, expiry_seconds=max(left_seconds, 1))
-            if is_copy and not batch.is_state:
+            if is_again and not batch.is_state:
                 # The broker may have passed it on already: whoever hears it twice, behind newer ones, can tell.
                 output = replace(output, redelivered=True)
             try:
-                packet = b"" if code else encode(output, packet_id, duplicate=duplicate, is_state=batch.is_state)
+                packet = b"" if code else encode(output, packet_id, topic, duplicate=duplicate, is_state=batch.is_state)
             except ValueError:
                 packet, code = b"", TOPIC_NAME_INVALID
             if len(packet) > self.largest_packet_bytes:
                 code = PACKET_TOO_LARGE
             if code:
-                self._note(batch, index, code, output.topic)
+                self._note(batch, place, code, topic)
             else:
                 packets.append(packet)
                 if packet_id:
-                    window[packet_id] = item
+                    window[packet_id] = copy
                     room -= 1
                     continue
             batch.left -= 1
@@ -175,14 +192,36 @@ class Outbox:
                 finished.append(batch)
         return finished
 
+    def _fan_out(self, output: Output, batch: Batch, place: int, room: int, packets: list[bytes]) -> int:
+        """Send as many copies of an output as there is room for; returns how many, none where it is not as usual."""
+        topics = output.topics[:room]
+        window = self._window
+        last_id = self._last_id + len(topics)
+        packet_ids: Sequence[int] = range(self._last_id + 1, last_id + 1)
+        if last_id > HIGHEST_PACKET_ID or not window.keys().isdisjoint(packet_ids):
+            return 0
+        pieces = encode_copies(output, topics, packet_ids, self.largest_packet_bytes)
+        if not pieces:
+            return 0
+        copies = len(topics)
+        packets += pieces
+        window.update(zip(packet_ids, zip(repeat(output), repeat(batch), count(place), topics), strict=False))
+        self._last_id = last_id
+        self.waiting -= copies
+        self.waiting_bytes -= copies * len(output.payload)
+        if copies <= len(output.others):
+            first, *others = output.topics[copies:]
+            self._backlog.appendleft((replace(output, topic=first, others=tuple(others)), batch, place + copies))
+        return copies
+
     def settle_all(self, packet_ids: Iterable[int]) -> list[Batch]:
         """Take many PUBACKs that tell of success; see `settle`. Returns the batches whose last ones they were."""
         finished: list[Batch] = []
         window = self._window
         for packet_id in packet_ids:
-            item = window.pop(packet_id, None)
-            if item is not None:
-                batch = item[1]
+            copy = window.pop(packet_id, None)
+            if copy is not None:
+                batch = copy[1]
                 batch.left -= 1
                 if not batch.left:
                     finished.append(batch)
@@ -194,17 +233,17 @@ class Outbox:
         Returns:
             The batch, where this was the last of its outputs to be acknowledged.
         """
-        item = self._window.pop(packet_id, None)
-        if item is None:
+        copy = self._window.pop(packet_id, None)
+        if copy is None:
             return None
-        output, batch, index = item
+        _, batch, place, topic = copy
         if code:
-            self._note(batch, index, code, output.topic)
+            self._note(batch, place, code, topic)
         batch.left -= 1
         return None if batch.left else batch
 
-    def _note(self, batch: Batch, index: int, code: int, topic: str) -> None:
-        batch.codes[index] = code
+    def _note(self, batch: Batch, place: int, code: int, topic: str) -> None:
+        batch.codes[place] = code
         if code >= _LEAST_FAULT:
             self.refused += 1
             self.refusal = (code, topic)
