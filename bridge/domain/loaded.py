@@ -4,6 +4,7 @@ Reading what is not there raises `NotLoaded`; the line loads it and decides agai
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import filterfalse
 from typing import Any
 
 import msgspec
@@ -138,12 +139,15 @@ class LoadedState:
     def _record(self, key: str) -> Any:
         return (self.entries.get(key) or self._decoded(key)).record
 
-    def text(self, key: str) -> bytes | None:
-        """Return a loaded record as it would be stored now, None where it is absent; to be named in ``relied``, too."""
-        entry = self.entries.get(key)
-        if entry is not None and entry.record is not entry.loaded:
-            return encode_record(entry.record, entry.version)
-        return self.raw[key]
+    def texts(self, keys: Iterable[str]) -> list[bytes | None]:
+        """Return loaded records as they would be stored now, None where one is absent; to be named in ``relied``."""
+        raw, known = self.raw, self.entries.get
+        return [
+            raw[key]
+            if (entry := known(key)) is None or entry.record is entry.loaded
+            else encode_record(entry.record, entry.version)
+            for key in keys
+        ]
 
     def subject(self, kind: Kind, subject: str) -> Subject:
         """Return a subject's record; the empty one where it is unknown."""
@@ -214,9 +218,9 @@ class LoadedState:
         Raises:
             NotLoaded: naming every one that is missing.
         """
-        missing = tuple(key for key in keys if key not in self.entries and key not in self.raw)
-        unknown = tuple(endpoint for endpoint in owners if endpoint not in self.owners)
-        absent = tuple(page for page in pages if page not in self.pages)
+        missing = tuple(filterfalse(self.raw.__contains__, keys))
+        unknown = tuple(filterfalse(self.owners.__contains__, owners))
+        absent = tuple(filterfalse(self.pages.__contains__, pages))
         if missing or unknown or absent:
             raise NotLoaded(missing, absent, unknown)
 

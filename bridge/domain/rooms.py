@@ -339,8 +339,7 @@ def _rows(state: State, room: str) -> list[_Row]:
     # Those whose endpoints stand for them are asked for, too: the same wave brings whom a join is told to.
     state.require([*keys, *(seat.user for seat in wide_seats(seats.values()))])
     rows: list[_Row] = []
-    for name, key in zip(seats, keys, strict=True):
-        text = state.text(key)
+    for name, key, text in zip(seats, keys, state.texts(keys), strict=True):
         try:
             if text is None:
                 raise ValueError("there is no record")

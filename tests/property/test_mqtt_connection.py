@@ -21,7 +21,7 @@ from mqtt5 import (
 from bridge.adapters.mqtt.connection import Connection, Ended, Event, Received, Settled
 from bridge.adapters.mqtt.handshake import SUBSCRIBE_PACKET_ID
 from bridge.adapters.mqtt.outbox import Outbox
-from bridge.adapters.mqtt.publish import encode
+from bridge.adapters.mqtt.publish import encode, encode_copies
 from bridge.domain.values import Output
 
 HANDSHAKE = (
@@ -249,3 +249,23 @@ def test_ordinary_outputs_are_the_codecs_bytes(topic: str, start: bytes, pad: in
         user_properties=[("event-id", event_id)],
     )
     assert encode(Output(topic, payload, 1, event_id), number) == by_codec.write()
+
+
+@unhurried
+@given(
+    st.lists(st.text(st.characters(min_codepoint=33, max_codepoint=1_000), min_size=1, max_size=210), min_size=2),
+    st.integers(0, 17_000),
+    st.text(st.characters(min_codepoint=32, max_codepoint=200), max_size=100),
+    st.integers(1, 65_000),
+    st.integers(100, 20_000),
+)
+def test_the_copies_of_an_output_are_what_each_would_be_alone_or_left_to_that(
+    topics: list[str], size: int, event_id: str, number: int, largest: int
+) -> None:
+    first, *others = topics
+    output = Output(first, bytes(size), 1, event_id, others=tuple(others))
+    pieces = encode_copies(output, topics, range(number, number + len(topics)), largest)
+    packets = [head + rest for head, rest in zip(pieces[::2], pieces[1::2], strict=True)]
+    alone = [encode(output, number + index, topic) for index, topic in enumerate(topics) if pieces]
+    assert packets == alone
+    assert all(len(packet) <= largest for packet in packets)

@@ -26,6 +26,10 @@ CODES = [
 ]
 
 
+Copy = tuple[str, bytes]
+"""Topic and payload: no two are alike."""
+
+
 class Delivery(RuleBasedStateMachine):
     """One outbox over many connections, and the broker at the other end of each."""
 
@@ -33,11 +37,11 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.outbox = Outbox()
         self.connections = 0
-        self.added: list[bytes] = []  # payloads in the order in which they were added
-        self.batches: list[list[bytes]] = []
+        self.added: list[Copy] = []  # in order
+        self.batches: list[list[Copy]] = []
         self.settled: dict[int, list[int]] = {}
-        self.codes: dict[bytes, int] = {}  # payload -> the code with which the broker acknowledged it
-        self.heard: list[bytes] = []  # payloads in the order in which the broker first heard them
+        self.codes: dict[Copy, int] = {}  # with which the broker acknowledged it
+        self.heard: list[Copy] = []  # in the order in which the broker first heard them
 
     @initialize()
     def begin(self) -> None:
@@ -51,8 +55,8 @@ class Delivery(RuleBasedStateMachine):
         self.is_kept = is_kept
         self.quota = quota
         self.connections += 1
-        self.owed: dict[int, bytes] = {}  # packet id -> payload that the broker has not acknowledged
-        self.sent: list[int] = []  # places of the payloads that came, in `added`
+        self.owed: dict[int, Copy] = {}  # packet id -> what the broker has not acknowledged
+        self.sent: list[int] = []  # places of those that came, in `added`
         self.delivered: deque[Receipt] = deque()  # what the bridge has not acknowledged
         self.unfinished: list[Receipt] = []  # what the line is not done with
         self.acknowledged = 0  # as the broker has seen
@@ -94,28 +98,32 @@ class Delivery(RuleBasedStateMachine):
                 self.pings.append(self.acknowledged)
 
     def hear(self, packet: PublishPacket) -> None:
-        self.sent.append(self.added.index(packet.payload))
-        is_copy = packet.payload in self.heard
+        copy = (packet.topic, packet.payload)
+        self.sent.append(self.added.index(copy))
+        is_copy = copy in self.heard
         assert packet.duplicate == (is_copy and self.is_kept)
         assert (("redelivered", "1") in packet.user_properties) == is_copy
         if not is_copy:
-            self.heard.append(packet.payload)
+            self.heard.append(copy)
         if packet.packet_id is None:
             assert not is_copy
-            self.codes[packet.payload] = 0
+            self.codes[copy] = 0
         else:
             assert packet.packet_id not in self.owed
-            self.owed[packet.packet_id] = packet.payload
+            self.owed[packet.packet_id] = copy
 
     # Outputs.
 
-    @rule(levels=st.lists(st.sampled_from([0, 1, 1]), max_size=8))
-    def publish(self, levels: list[int]) -> None:
+    @rule(kinds=st.lists(st.tuples(st.sampled_from([0, 1, 1]), st.sampled_from([1, 1, 3, 12])), max_size=8))
+    def publish(self, kinds: list[tuple[int, int]]) -> None:
         number = len(self.batches)
-        payloads = [b"%d.%d" % (number, index) for index in range(len(levels))]
-        self.batches.append(payloads)
-        self.added += payloads
-        outputs = [Output("t", payload, qos) for payload, qos in zip(payloads, levels, strict=True)]
+        outputs = []
+        for index, (qos, topics) in enumerate(kinds):
+            first, *others = [f"t{topic}" for topic in range(topics)]
+            outputs.append(Output(first, b"%200d.%d" % (number, index), qos, "e", others=tuple(others)))
+        copies = [(topic, output.payload) for output in outputs for topic in output.topics]
+        self.batches.append(copies)
+        self.added += copies
         self.outbox.add(outputs, self.settle(number))
 
     def settle(self, number: int) -> Callable[[list[int]], None]:
@@ -175,7 +183,7 @@ class Delivery(RuleBasedStateMachine):
     @invariant()
     def settled_is_what_is_acknowledged(self) -> None:
         for number, codes in self.settled.items():
-            assert codes == [self.codes[payload] for payload in self.batches[number]]
+            assert codes == [self.codes[copy] for copy in self.batches[number]]
 
     def teardown(self) -> None:
         """In the end everything is settled: nothing is lost on the way."""

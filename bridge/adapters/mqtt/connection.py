@@ -244,7 +244,7 @@ class Connection:
         """Append to ``packets`` what is to be written now, in order.
 
         Args:
-            packets: receives whole packets, one or several in each piece.
+            packets: receives whole packets; a piece may hold several, or a part of one.
             hold: only what the connection needs to live; PUBACKs and outputs wait.
 
         Returns:

@@ -1,11 +1,12 @@
 """Rooms: who is in them, who is told what, and how parties end."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from bridge.domain import rooms
+from bridge.domain import rooms, routing
 from tests.unit.domain.room_world import CHANGED, LISTED, NO_MEDIA, causes, heard, inside, room_of
 from tests.unit.world import Message, World, message, types_of
 
@@ -429,6 +430,82 @@ def test_many_joins_of_one_batch_each_see_those_before_them() -> None:
     ]
     world.feed(*leaves, *joins[:3])
     assert inside(world) == ["e0", "e1", "e2"]
+
+
+def full_room(parties: int) -> World:
+    """A world where so many users are in the room, and another one, ``joe``, has an endpoint."""
+    world = room_of(*(f"u{number}" for number in range(parties)), settles=False)
+    world.broker.settle()
+    world.register("joe", "joe1")
+    return world
+
+
+def journal_bytes(world: World) -> int:
+    return sum(len(batch) for _, batch in world.journal().values())
+
+
+@pytest.mark.parametrize("parties", [2, 100])
+def test_what_a_join_tells_stands_once_in_the_journal_however_many_are_told(parties: int) -> None:
+    world = full_room(parties)
+    before = journal_bytes(world)
+    assert len(heard(world.party("T", "joe", "joe1"))) == parties
+    payloads = {output.payload for output in world.broker.batches[-1]}
+    assert journal_bytes(world) - before < sum(map(len, payloads)) + 30 * parties + 300
+
+
+def test_a_join_is_rendered_once_and_reads_none_anew_who_has_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = full_room(50)
+    world.register("eve", "eve1")
+    world.party("T", "eve", "eve1")
+    rendered, read = Counter[str](), Counter[str]()
+    encode, decode = routing._encode, rooms.decode_record
+
+    def counted_encode(event: Any) -> bytes:
+        rendered["events"] += 1
+        return encode(event)
+
+    def counted_decode(noun: str, text: bytes) -> Any:
+        read[noun] += 1
+        return decode(noun, text)
+
+    monkeypatch.setattr(routing, "_encode", counted_encode)
+    monkeypatch.setattr(rooms, "decode_record", counted_decode)
+    assert len(heard(world.party("T", "joe", "joe1"))) == 51
+    assert rendered == {"events": 2}  # the news and the roster
+    assert read == {"party": 1}  # who joins
+
+
+def test_what_a_roster_shows_of_a_party_is_what_the_record_says_by_then() -> None:
+    world = room_of("ann", "bob")
+    world.register("joe", "joe1")
+    world.party("T", "joe", "joe1")
+    world.party("T", "ann", "ann1", idle=True)
+    world.register("eve", "eve1")
+    [roster] = heard(world.party("T", "eve", "eve1"), LISTED)["eve1"]
+    shown = {party["sessionId"]: party for party in roster["content"]["data"]}
+    assert [shown[name]["idle"] for name in ("ann1", "bob1", "joe1")] == [True, False, False]
+    stored = world.registry.organizations["default"]["party:T:ann1"]
+    assert isinstance(stored, bytes)
+    assert stored.startswith(b"%d:" % shown["ann1"]["version"])
+
+
+def test_who_changes_at_another_bridge_meanwhile_is_shown_as_it_is_then() -> None:
+    world = room_of("ann")
+    other = World(registry=world.registry, instance="i2")
+    world.register("eve", "eve1")
+    real = world.registry.commit
+    interrupted = []
+
+    async def commit(wanted: Any) -> Any:
+        if not interrupted:
+            interrupted.append(True)
+            other.party("T", "ann", "ann1", idle=True)
+        return await real(wanted)
+
+    world.registry.commit = commit  # type: ignore[method-assign]
+    [roster] = heard(world.party("T", "eve", "eve1"), LISTED)["eve1"]
+    assert [party["idle"] for party in roster["content"]["data"]] == [True, False]
+    assert world.counts["conflicts"] == 1
 
 
 def test_a_party_that_cannot_be_read_keeps_nobody_else_out() -> None:

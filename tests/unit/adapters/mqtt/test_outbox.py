@@ -22,11 +22,17 @@ class Story:
         self.outbox.add([Output("t", payload, qos, "e") for payload in payloads], self.settled.append)
 
     def sent(self) -> list[mqtt5.PublishPacket]:
-        packets: list[bytes] = []
-        for batch in self.outbox.take(packets):
+        pieces: list[bytes] = []
+        for batch in self.outbox.take(pieces):
             batch.settled(batch.codes)
-        read = [mqtt5.read(memoryview(packet))[0] for packet in packets]
-        return [packet for packet in read if isinstance(packet, mqtt5.PublishPacket)]
+        packets: list[mqtt5.PublishPacket] = []
+        left = memoryview(b"".join(pieces))
+        while left:
+            packet, size = mqtt5.read(left)
+            left = left[size:]
+            if isinstance(packet, mqtt5.PublishPacket):
+                packets.append(packet)
+        return packets
 
     def puback(self, *packet_ids: int, code: int = 0) -> None:
         for packet_id in packet_ids:
@@ -171,6 +177,70 @@ def test_what_cannot_be_sent_is_settled_with_a_code_and_stops_nothing(story: Sto
     story.puback(*range(1, 4))
     assert story.settled == [[0x90, 0x95, 0]]
     assert (story.outbox.refused, story.outbox.refusal) == (2, (0x95, "t"))
+
+
+def fan_out(story: Story, *topics: str, payload: bytes = bytes(200)) -> None:
+    first, *others = topics
+    story.outbox.add([Output(first, payload, 1, "e", others=tuple(others))], story.settled.append)
+
+
+def test_an_output_goes_to_each_of_its_topics_as_far_as_there_is_room(story: Story) -> None:
+    fan_out(story, "a", "b", "c", "d")
+    story.add(b"after")
+    assert (story.outbox.waiting, story.outbox.waiting_bytes) == (5, 805)
+    story.connect(quota=3)
+    assert [packet.topic for packet in story.sent()] == ["a", "b", "c"]
+    assert (story.outbox.waiting, story.outbox.waiting_bytes) == (2, 205)
+    story.puback(1, code=0x87)
+    story.puback(3)
+    assert [packet.topic for packet in story.sent()] == ["d", "t"]
+    story.puback(4, code=0x10)
+    assert story.settled == []
+    story.puback(2)
+    assert story.settled == [[0x87, 0, 0, 0x10]]
+    assert story.outbox.refusal == (0x87, "a")
+
+
+def test_copies_that_were_not_acknowledged_are_sent_again_on_their_own_topics(story: Story) -> None:
+    fan_out(story, "a", "b", "c")
+    story.connect(quota=2)
+    story.sent()
+    story.puback(1)
+    story.connect(quota=2)
+    packets = story.sent()
+    assert [(packet.topic, packet.packet_id, packet.duplicate) for packet in packets] == [
+        ("b", 2, True),
+        ("c", 3, False),
+    ]
+    assert [("redelivered", "1") in packet.user_properties for packet in packets] == [True, False]
+
+
+def test_one_topic_that_cannot_be_sent_settles_its_own_copy_alone(story: Story) -> None:
+    story.connect()
+    fan_out(story, "a", "b/+", "ü", "d")
+    assert [packet.topic for packet in story.sent()] == ["a", "ü", "d"]
+    story.puback(1, *range(2, 5))
+    assert story.settled == [[0, 0x90, 0, 0]]
+
+
+def test_the_copies_of_an_output_share_all_bytes_but_those_of_topic_and_packet_id(story: Story) -> None:
+    story.connect()
+    fan_out(story, *(f"users/endpoints/u{number}" for number in range(500)))
+    pieces: list[bytes] = []
+    story.outbox.take(pieces)
+    assert len({id(piece) for piece in pieces}) == 501
+    assert sum(len(piece) for piece in {id(piece): piece for piece in pieces}.values()) < 500 * 30 + 300
+
+
+def test_packet_ids_come_round_within_the_copies_of_an_output(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.adapters.mqtt.outbox.HIGHEST_PACKET_ID", 5)
+    story.connect()
+    for _ in range(3):
+        fan_out(story, "a", "b", "c")
+        packets = story.sent()
+        assert [packet.topic for packet in packets] == ["a", "b", "c"]
+        story.puback(*(packet.packet_id or 0 for packet in packets))
+    assert story.settled == [[0, 0, 0]] * 3
 
 
 def test_refusals_are_counted_and_the_last_is_kept(story: Story) -> None:

@@ -269,6 +269,16 @@ async def test_a_turn_of_the_loop_makes_one_write() -> None:
     session.connection_lost(None)
 
 
+async def test_a_fan_out_leaves_in_one_write() -> None:
+    session, wire, _ = await on_the_wire()
+    others = tuple(f"t{number}" for number in range(1, 500))
+    session.publish([Output("t0", bytes(200), 1, "e", others=others)], lambda codes: None)
+    await asyncio.sleep(0)
+    assert len(wire.writes) == 1
+    assert wire.writes[0].count(b"event-id") == 500
+    session.connection_lost(None)
+
+
 async def test_a_full_transport_holds_back_but_reading_goes_on() -> None:
     session, wire, heard = await on_the_wire()
     session.pause_writing()
