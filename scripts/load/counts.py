@@ -88,8 +88,11 @@ def measure(plan: Plan) -> Result:
         under = [valgrind, "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={file}"]
         with stand.bridge(bridge, under):
             plain = status_events(stand, bridge, 1)
-            run_sample(plan, plain, **paced)  # so that all is imported and cached
-            for number, load in enumerate((*LOADS, Load(JOIN, {**joins(stand, bridge, CROWD), "window": 9})), start=1):
+            # So that all is imported and cached.
+            run_sample(plan, plain, **paced)
+            run_sample(plan, plain._replace(options={**paced, **joins(stand, bridge, CROWD, "i"), "window": 9}))
+            join = Load(JOIN, {**joins(stand, bridge, CROWD), "window": 9, "duration": 3 * paced["duration"]})
+            for number, load in enumerate((*LOADS, join), start=1):
                 variant = plain._replace(options={**plain.options, **paced, **load.options})
                 counts, figures = _count(plan, control, Path(f"{file}.{number}"), variant, load)
                 plan.say(f"counts: {load.name}: {counts.total():,.0f} instructions each")

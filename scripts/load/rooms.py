@@ -92,10 +92,10 @@ def crowd_of(bridge: Bridge, crowd: Crowd) -> Iterator[Message]:
         yield f"{bridge.prefix}presence/rooms/{crowd.room_of(number)}", online(user, f"{user}~0")
 
 
-def joins(stand: Stand, bridge: Bridge, crowd: Crowd) -> dict[str, object]:
-    """Return the load generator's options for joins, told to all who were there before."""
-    template = stand.folder / "join.json"
-    template.write_text(online("j" + "#" * 10, f"of{crowd.rooms}-" + "#" * 10, mark="#" * 10))
+def joins(stand: Stand, bridge: Bridge, crowd: Crowd, letter: str = "j") -> dict[str, object]:
+    """Return the load generator's options for joins told to all who were there; ``letter`` begins who joins."""
+    template = stand.folder / f"join-{letter}.json"
+    template.write_text(online(letter + "#" * 10, f"{letter}{crowd.rooms}-" + "#" * 10, mark="#" * 10))
     return {
         "topic": f"{bridge.prefix}presence/rooms/{room(crowd.rooms, '%%%%%%')}",
         "sub": f"{bridge.prefix}users/endpoints/#",
