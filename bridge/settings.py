@@ -108,7 +108,11 @@ class Mqtt(_Section):
         "Empty: made once and kept in Redis.",
     )
     keep_alive_seconds: int = Field(
-        30, ge=1, le=65535, description="Seconds of silence after which the broker counts the bridge as gone."
+        4,
+        ge=1,
+        le=65535,
+        description="Seconds of silence after which the bridge takes the broker for gone (at least 4) and connects "
+        "again; the broker waits half as long again for the bridge. More for a slow way: a message takes its time.",
     )
     session_expiry_seconds: int = Field(
         604_800,

@@ -221,7 +221,7 @@ def _way_frozen(server: str) -> Fault:
 def _way_half_open(server: str) -> Fault:
     def fault(stand: Stand, dice: random.Random) -> None:
         stand.way_to(server).lose()
-        time.sleep(dice.uniform(0.5, 7))  # at the broker it is noticed after 5 s, at Redis after one
+        time.sleep(dice.uniform(0.5, 7))  # at the broker it is noticed after 4 s, at Redis after one
         stand.way_to(server).cut()
 
     return fault

@@ -21,7 +21,6 @@ PATIENCE_SECONDS = 30.0
 SECOND_PREFIX = "second/"
 SETTINGS = {
     "REDIS__TIMEOUT_SECONDS": "1",  # so that answers are lost when Redis is frozen for longer
-    "MQTT__KEEP_ALIVE_SECONDS": "5",  # so that a half-open connection is noticed within a fault
 }
 
 

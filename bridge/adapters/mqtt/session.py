@@ -33,7 +33,7 @@ log = structlog.get_logger("bridge.mqtt")
 
 _FAREWELL_SECONDS: Final = 2.0
 _CLOSE_SECONDS: Final = 1.0
-_SHORTEST_PATIENCE_SECONDS: Final = 5.0
+_SHORTEST_PATIENCE_SECONDS: Final = 4.0  # brokers were seen to stand still for 2 s
 _MOST_DOUBLINGS: Final = 16
 _TOLD_EVERY_SECONDS: Final = 10.0
 
@@ -89,7 +89,7 @@ class Session(asyncio.Protocol, Broker):
         self._writing_paused = False
         self._reading_paused = False
         self._flush_scheduled = False
-        self._answered_at = 0.0  # loop time of the last PINGRESP, or of CONNACK
+        self._heard_at = 0.0  # loop time of the last bytes
         self._timer: asyncio.TimerHandle | None = None
         self._patience: asyncio.Timeout | None = None
         self._keep_alive_seconds = 0
@@ -137,7 +137,7 @@ class Session(asyncio.Protocol, Broker):
         """Read again, where the listener had no room."""
         if self._reading_paused:
             self._reading_paused = False
-            self._answered_at = asyncio.get_running_loop().time()  # until now nobody listened to what it answered
+            self._heard_at = asyncio.get_running_loop().time()  # until now nobody listened
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -254,6 +254,7 @@ class Session(asyncio.Protocol, Broker):
         """Hand over what the bytes say, in wire order."""
         if self._connection is None or self._fault is not None:
             return
+        self._heard_at = asyncio.get_running_loop().time()
         for event in self._connection.receive(data):
             self._handle(event, self._connection)
         self._schedule_flush()
@@ -308,10 +309,8 @@ class Session(asyncio.Protocol, Broker):
                 for batch in batches:
                     batch.settled(batch.codes)
             case Confirmed(acknowledged, caught_up):
-                self._answered_at = asyncio.get_running_loop().time()
                 self._listener.confirmed(connection.number, acknowledged, caught_up)
             case Connected(terms):
-                self._answered_at = asyncio.get_running_loop().time()
                 self._keep_alive_seconds = terms.keep_alive_seconds
                 for remark in terms.remarks:
                     log.warning(remark)
@@ -382,10 +381,11 @@ class Session(asyncio.Protocol, Broker):
             return
         self._tell_refusals()
         if self._connection.ping_outstanding:
-            silent_seconds = asyncio.get_running_loop().time() - self._answered_at
+            # A PINGRESP may stand behind many deliveries: whatever comes is a sign of life.
+            silent_seconds = asyncio.get_running_loop().time() - self._heard_at
             patience_seconds = max(self._keep_alive_seconds, _SHORTEST_PATIENCE_SECONDS)
             if silent_seconds >= patience_seconds and not self._reading_paused:
-                self._reason = f"The broker has answered no PINGREQ for {silent_seconds:.0f} s."
+                self._reason = f"The broker has been silent for {silent_seconds:.0f} s and answers no PINGREQ."
                 self._transport.abort()
                 return
         else:

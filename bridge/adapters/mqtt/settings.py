@@ -22,7 +22,7 @@ class SessionSettings:
         state_topic: where the bridge says ``online`` and its will ``offline``, retained.
         receive_maximum: deliveries that the broker may send before the first of them is acknowledged, 1..65,535.
         maximum_packet_bytes: the broker keeps larger messages to itself.
-        keep_alive_seconds: a broker that leaves a PINGREQ unanswered for so long (and at least 5 s) is taken for dead.
+        keep_alive_seconds: a broker that says nothing for so long (and at least 4 s) is taken for dead.
         session_expiry_seconds: how long the broker keeps session and queue while the bridge is away.
         ping_interval_seconds: between two PINGREQs: how soon the line learns that its PUBACKs arrived.
         connect_timeout_seconds: from the first attempt to the last SUBACK.
@@ -44,7 +44,7 @@ class SessionSettings:
     server_name: str = ""
     receive_maximum: int = 1000
     maximum_packet_bytes: int = 1_048_576
-    keep_alive_seconds: int = 30
+    keep_alive_seconds: int = 4
     session_expiry_seconds: int = 7 * 24 * 3600
     ping_interval_seconds: float = 0.5
     connect_timeout_seconds: float = 10.0

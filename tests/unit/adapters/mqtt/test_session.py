@@ -93,7 +93,7 @@ async def test_connect_carries_will_session_and_limits(broker: Broker) -> None:
     assert (connect.client_id, connect.username, connect.password) == ("bridge-test", "u", b"p")
     assert not connect.clean_start
     assert connect.session_expiry_interval == 7 * 24 * 3600
-    assert (connect.receive_max, connect.max_packet_size, connect.keep_alive) == (1000, 1_048_576, 30)
+    assert (connect.receive_max, connect.max_packet_size, connect.keep_alive) == (1000, 1_048_576, 4)
     assert connect.will is not None
     assert (connect.will.topic, connect.will.payload, connect.will.qos, connect.will.retain) == (
         "bridge/test/state",
@@ -402,7 +402,23 @@ async def test_a_silent_broker_is_left(broker: Broker, monkeypatch: pytest.Monke
     broker.silent = (PingReqPacket,)
     async with running(broker, replace(SETTINGS, keep_alive_seconds=0)) as (_, heard):
         await until(lambda: ("connected", 2, False) in heard.story)
-        assert ("disconnected", 1, "The broker has answered no PINGREQ for 0 s.") in heard.story
+        assert ("disconnected", 1, "The broker has been silent for 0 s and answers no PINGREQ.") in heard.story
+
+
+async def test_whatever_a_broker_says_is_a_sign_of_life(broker: Broker) -> None:
+    broker.silent = (PingReqPacket,)
+    async with running(broker) as (session, heard):
+        await ready(heard)
+        await until(lambda: broker.got(PingReqPacket))
+        transport = session._transport
+        assert transport is not None
+        session._heard_at = float("-inf")
+        session.data_received(DELIVERY)
+        session._ping()
+        assert not transport.is_closing()
+        session._heard_at = float("-inf")
+        session._ping()
+        assert transport.is_closing()
 
 
 async def test_the_keep_alive_of_the_broker_stands_in_place_of_ours(
@@ -412,7 +428,7 @@ async def test_the_keep_alive_of_the_broker_stands_in_place_of_ours(
     broker.silent = (PingReqPacket,)
     broker.connack = ConnAckPacket(server_keep_alive=1).write()
     async with running(broker, replace(SETTINGS, keep_alive_seconds=3600)) as (_, heard):
-        await until(lambda: ("disconnected", 1, "The broker has answered no PINGREQ for 1 s.") in heard.story)
+        await until(lambda: ("disconnected", 1, "The broker has been silent for 1 s and answers no PINGREQ.") in heard.story)
 
 
 async def test_refused_outputs_are_told_together(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
