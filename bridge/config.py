@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from bridge.domain.masks import Masks
 from bridge.domain.registry_topics import RegistryTopics
@@ -328,7 +327,7 @@ def _advice(key: str, known: Mapping[str, FieldInfo]) -> str:
     return f"did you mean {close[0]}?" if close else "`endpoint-bridge show-config --defaults` lists all"
 
 
-def _explained(detail: ErrorDetails, given: Mapping[str, _Given], known: Mapping[str, FieldInfo]) -> str:
+def _explained(detail: Mapping[str, Any], given: Mapping[str, _Given], known: Mapping[str, FieldInfo]) -> str:
     """One line for one problem that pydantic found: dotted key, reason, remedy, source; never a secret's value."""
     location = detail["loc"]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
