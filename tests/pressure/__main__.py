@@ -32,9 +32,9 @@ LONG: dict[str, tuple[str, Scenario]] = {
         lambda stand, _, __: scenarios.never_acknowledging(stand, events=100_000),
     ),
     "broker-away": (
-        "no way to the broker while 150 statuses a second of 1 KB come there",
+        "no way to the broker while 150 statuses a second of 1 KB come there, and 200 requests a second by HTTP",
         lambda stand, way, minutes: scenarios.way_cut(
-            stand, way, inputs=round(minutes * 9_000), per_second=150, large_bytes=1_000
+            stand, way, inputs=round(minutes * 9_000), per_second=150, large_bytes=1_000, calls_per_second=200
         ),
     ),
     "storm": (

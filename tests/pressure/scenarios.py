@@ -7,6 +7,7 @@ import json
 import re
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.publisher import Publisher
 from tests.integration.stack import Client, Stack
 from tests.pressure import raw
+from tests.pressure.callers import Callers
 
 Figures = dict[str, object]
 PATIENCE_SECONDS = 180.0
@@ -139,18 +141,26 @@ def never_acknowledging(stack: Stack, *, events: int) -> Figures:
     return {"events": events, "events/s": round(events / lasted), "MiB before": before, "MiB peak": gauge.peak_mib}
 
 
-def way_cut(stack: Stack, way: Proxy, *, inputs: int, per_second: float, large_bytes: int = 0) -> Figures:
-    """The bridge loses its way to the broker while devices go on; the broker keeps their messages for it."""
+def way_cut(
+    stack: Stack, way: Proxy, *, inputs: int, per_second: float, large_bytes: int = 0, calls_per_second: float
+) -> Figures:
+    """The bridge loses its way to the broker while devices and HTTP callers go on.
+
+    The broker keeps the devices' messages for it; callers are answered, or told what became of their request.
+    """
     gauge, world = Gauge(stack), stack.world
     watched(stack)
     before, mark = gauge.peak_mib, world.mark()
-    publisher = Publisher(stack.broker.port)
-    began, last = time.monotonic(), 0
     fill = "x" * large_bytes
+    publisher = Publisher(stack.broker.port)
+    callers = Callers(int(stack.bridge.settings["ENDPOINT_BRIDGE_HTTP__PORT"]), WATCHER, calls_per_second, fill)
+    began, last = time.monotonic(), 0
     try:
         publisher.put("presence/devices/far/status", b"-1")
         publisher.wait(PATIENCE_SECONDS)
+        until(lambda: callers.sent, "callers are answered")
         way.freeze()
+        before_it = callers.answers.copy()
         while last < inputs:
             due = min(inputs, int((time.monotonic() - began) * per_second) + 1)
             for number in range(last, due):
@@ -159,29 +169,48 @@ def way_cut(stack: Stack, way: Proxy, *, inputs: int, per_second: float, large_b
             time.sleep(0.02)
         publisher.wait(PATIENCE_SECONDS)
         away = time.monotonic() - began
-        away_mib = gauge.peak_mib
+        away_mib, answered = gauge.peak_mib, callers.answers - before_it
         way.thaw()
         publisher.put("presence/devices/far/status", b"1")
-        world.expect(
-            lambda m: m.endpoint == WATCHER and m.json.get("uuid") == "far" and m.json.get("status") == 1,
-            mark=mark,
-            seconds=PATIENCE_SECONDS,
-        )
+        read = mark
+
+        def is_back() -> bool:
+            nonlocal read
+            new = world.messages[read:]
+            read += len(new)
+            told = [m.json for m in new if m.endpoint == WATCHER]
+            return any(event.get("uuid") == "far" and event.get("status") == 1 for event in told)
+
+        until(is_back, "it has caught up")
         caught_up = time.monotonic() - began - away
+        sent = len(callers.sent)
+        until(lambda: len(callers.sent) > sent, "callers are served again")
     finally:
         publisher.close()
         way.thaw()
+        callers.close()
+    world.rpc("online_users", seconds=PATIENCE_SECONDS)  # behind all that came before
     told = [m.json for m in world.messages[mark:] if m.endpoint == WATCHER]
     heard = {event["status"][0] for event in told if isinstance(event.get("status"), list)}
     assert heard == set(range(inputs)), f"{inputs - len(heard)} of {inputs} were lost"
+    called = {event["number"] for event in told if event["type"] == "CallMadeEvent"}
+    assert callers.sent <= called, f"{len(callers.sent - called)} events that HTTP said were delivered were lost"
+    assert not callers.refused & called, "of these events HTTP said that nothing was done"
+    assert not callers.answers["keepalive_endpoint 503 the MQTT broker is away"], "keepalives need no broker"
     return {
         "inputs": inputs,
         "away s": round(away),
         "caught up s": round(caught_up, 1),
+        "answers while away": _told(answered),
+        "answers after it": _told(callers.answers - before_it - answered),
         "MiB before": before,
         "MiB peak while away": away_mib,
         "MiB peak": gauge.peak_mib,
     }
+
+
+def _told(answers: Counter[str]) -> str:
+    return "(" + ", ".join(f"{what}: {count}" for what, count in sorted(answers.items())) + ")"
 
 
 def storm(stack: Stack, *, clients: int, rounds: int = 1) -> Figures:

@@ -428,7 +428,9 @@ async def test_the_keep_alive_of_the_broker_stands_in_place_of_ours(
     broker.silent = (PingReqPacket,)
     broker.connack = ConnAckPacket(server_keep_alive=1).write()
     async with running(broker, replace(SETTINGS, keep_alive_seconds=3600)) as (_, heard):
-        await until(lambda: ("disconnected", 1, "The broker has been silent for 1 s and answers no PINGREQ.") in heard.story)
+        await until(
+            lambda: ("disconnected", 1, "The broker has been silent for 1 s and answers no PINGREQ.") in heard.story
+        )
 
 
 async def test_refused_outputs_are_told_together(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
