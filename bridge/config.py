@@ -46,6 +46,7 @@ CONFIG_VARIABLE = "ENDPOINT_BRIDGE_CONFIG"
 SECRETS_VARIABLE = "ENDPOINT_BRIDGE_SECRETS"
 DEFAULT_FILE = Path("config/bridge.toml")
 HIDDEN = "(hidden)"
+_BEFORE_AT = re.compile(r"\S+(?=@)")  # where an address stands in a wrong place, with user and password
 
 _FORMS = {
     bool: "true or false",
@@ -343,6 +344,8 @@ def _explained(detail: Mapping[str, Any], given: Mapping[str, _Given], known: Ma
         }
     )
     value = detail["input"]
+    if isinstance(value, str):
+        value = _BEFORE_AT.sub(HIDDEN, value)
     shown = "" if _is_secret(field) or not isinstance(value, str | int | float) else f"{_toml(value)[:80]} "
     match detail["type"]:
         case "value_error":

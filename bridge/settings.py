@@ -76,7 +76,7 @@ class _Section(BaseModel):
 class Mqtt(_Section):
     """How the bridge reaches the broker and what it takes from it."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Host name or address of the MQTT 5 broker.")
+    host: str = Field("127.0.0.1", description="Host name or address of the MQTT 5 broker.")
     port: Port = Field(1883, description="TCP port of the broker; its TLS listener usually has 8883.")
     username: str = Field("", description="User name at the broker. Empty: anonymous (development only).")
     password: SecretStr = Field(
@@ -142,6 +142,13 @@ class Mqtt(_Section):
     status_limit_bytes: Bytes = Field(
         16_384, description="Bytes of the largest status document: it is stored and repeated with every event."
     )
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        if not re.fullmatch(r"[^\s/@]+", host):
+            raise ValueError("is not a host name or an address; write it alone, and port, username and password by them")
+        return host
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
@@ -491,14 +498,13 @@ class Auth(_Section):
         try:
             parts = urlsplit(url)
             host = parts.hostname or ""
-            fits = (
-                parts.port != 0 and host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
-            )
+            is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+            fits = parts.port != 0 and host and is_safe and "@" not in parts.netloc
         except ValueError:
             fits = False
         if url and not fits:
             raise ValueError(
-                "is not an address that keys may come from; write https://host/path, http on loopback only"
+                "is not an address that keys may come from; write https://host/path without a user, http on loopback only"
             )
         return url
 

@@ -28,6 +28,7 @@ ALWAYS_TAKEN_BYTES = 1024 * 1024  # the lowest that proto-max-bulk-len and clien
 MAXIMUM_CUTS = 3  # so often Redis may end the connection over one larger request before that is taken for its answer
 OLDEST_SERVER = (7, 0)
 CLIENT_NAME = "endpoint-bridge"  # in CLIENT LIST
+_ARGUMENTS = ", with args beginning with"  # of a command that is renamed, for example: here the password would follow
 
 REMEDIES = {
     "LOADING": "it is loading its data: wait",
@@ -260,7 +261,7 @@ def reason(error: Exception, *, is_tls: bool = False) -> str:
     if remedy:
         return f"Redis refused ({code(error)}): {remedy}"
     if _is_refusal(error):
-        return f"Redis refused: {error}"
+        return f"Redis refused: {str(error).partition(_ARGUMENTS)[0]}"
     cause = error.__context__
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (

@@ -176,6 +176,29 @@ def test_the_value_of_a_secret_is_never_told(tmp_path: Path) -> None:
     assert tomllib.loads(shown)["mqtt"]["password"] == "(hidden)"
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('mqtt.host = "mqtt://bridge:geheim@host:1883"', 'mqtt.host: "(hidden)@host:1883" is not a host name'),
+        ('mqtt.host = "bridge:ge/he:geheim@host"', 'mqtt.host: "(hidden)@host" is not a host name'),
+        ('auth.jwks_url = "https://ann:geheim@host/keys"', 'auth.jwks_url: "(hidden)@host/keys" is not an address'),
+        ('auth.secret = "geheim"', "auth.secret: is taken from the secrets folder only"),
+        ('auth.secert = "geheim"', "auth.secert: unknown setting; did you mean auth.secret?"),
+        ('redis = "redis://:geheim@host"', "redis: is a section, not a value"),
+        ('mqtt.password = ["geheim"]', "mqtt.password: this value is not allowed; use text"),
+        ('redis.url = ["redis://:geheim@host"]', "redis.url: this value is not allowed; use text"),
+        ('redis.url = "redis://:geheim@host:port"', "redis.url: is not a Redis address"),
+        ('redis.url = "redis://host?passwort=geheim"', "redis.url: has an option that is not known"),
+        ("mqtt.password = geheim", "is not TOML"),
+        ('log.level = "redis://:geheim@host"', 'log.level: "(hidden)@host" is not allowed'),
+    ],
+)
+def test_a_secret_in_a_wrong_place_is_not_told(tmp_path: Path, text: str, fault: str) -> None:
+    told = problems(written(tmp_path, text))
+    assert fault in told
+    assert "geheim" not in told
+
+
 def test_what_is_in_force_can_be_read_again(tmp_path: Path) -> None:
     settings, sources = load_with_sources(
         written(tmp_path, 'name = "x"\n[[routes]]\nevent = "DeviceStatusChangedEvent"\naudience = ["self"]\n'), None, {}

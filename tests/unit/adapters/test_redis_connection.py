@@ -53,7 +53,7 @@ async def answering(answer: Callable[[bytes], bytes], *, resets: bool = False) -
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        registry = RedisRegistry(f"redis://127.0.0.1:{port}", bridge="test/1", timeout_seconds=0.2)
+        registry = RedisRegistry(f"redis://127.0.0.1:{port}", bridge="test/1", timeout_seconds=3)
         yield registry
         await registry.close()
         await asyncio.sleep(0)  # lets what it closed in the last moment be closed
@@ -85,6 +85,13 @@ async def test_an_unknown_refusal_is_quoted_and_of_a_commit_it_is_final() -> Non
     only_scripts = fit(b":1\r\n")
     async with answering(lambda name: b"-ODD thing\r\n" if name == b"EVALSHA" else only_scripts(name)) as registry:
         assert await registry.commit(Commit("default", "1")) == Corrupt("")
+
+
+async def test_a_refusal_that_repeats_what_was_sent_is_cut() -> None:
+    refusal = b"-ERR unknown command 'AUTH', with args beginning with: 'bridge' 'geheim'\r\n"
+    async with answering(fit(refusal)) as registry:
+        with pytest.raises(RegistryUnavailable, match=r"^Redis refused: unknown command 'AUTH'$"):
+            await registry.recall("a")
 
 
 async def test_what_is_refused_to_the_connection_is_not_the_commits_fault() -> None:
