@@ -147,7 +147,7 @@ class Mqtt(_Section):
     @classmethod
     def _is_a_host(cls, host: str) -> str:
         if not re.fullmatch(r"[^\s/@]+", host):
-            raise ValueError("is not a host name or an address; write it alone, and port, username and password by them")
+            raise ValueError("is not a host name or an address; write port, username and password by themselves")
         return host
 
     @model_validator(mode="after")
@@ -504,7 +504,7 @@ class Auth(_Section):
             fits = False
         if url and not fits:
             raise ValueError(
-                "is not an address that keys may come from; write https://host/path without a user, http on loopback only"
+                "is not an address that keys may come from; write https://host/path, no user, http on loopback only"
             )
         return url
 
