@@ -37,6 +37,7 @@ FROM_VENV = frozenset(("pip", "setuptools"))
 USED_BY_NAME = {
     "pytest-asyncio": ("pyproject.toml", "asyncio_mode"),
     "pytest-timeout": ("pyproject.toml", "timeout ="),
+    "pytest-xdist": ("scripts/test", "--dist loadfile"),
     "ruff": ("scripts/check", "ruff check"),
     "mypy": ("scripts/check", "mypy"),
     "import-linter": ("scripts/check", "lint-imports"),

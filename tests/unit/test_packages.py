@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from scripts.packages import ROOT, Evidence, Package, faults, gather
+from scripts.packages import ROOT, USED_BY_NAME, Evidence, Package, faults, gather
 
 HASH = "--hash=sha256:" + "0" * 64
 
@@ -120,10 +120,7 @@ def test_what_is_declared_must_be_used_and_documented(evidence: Evidence, tmp_pa
     found = "\n".join(faults(evidence._replace(document=document)))
     assert "uvloop has no line in docs/dependencies.md" in found
     assert "extra stands in docs/dependencies.md and is not in the lock" in found
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts/check").write_text("")
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    test = Path("tests/integration/test_schemathesis.py")
-    (tmp_path / test).parent.mkdir(parents=True)
-    (tmp_path / test).write_text((ROOT / test).read_text())
+    for file, _ in USED_BY_NAME.values():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("" if file == "scripts/check" else (ROOT / file).read_text())
     assert [line.split()[0] for line in faults(evidence._replace(root=tmp_path))] == ["import-linter", "mypy", "ruff"]
