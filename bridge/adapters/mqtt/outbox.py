@@ -52,7 +52,7 @@ class Batch:
         self.is_state = is_state
 
 
-_Output = tuple[Output, Batch, int]  # its copies' codes begin at this place of the batch's
+_Output = tuple[Output, Batch, int, int]  # its copies' codes begin at this place of the batch's; copies sent
 _Copy = tuple[Output, Batch, int, str]  # the place of its code, its topic
 
 
@@ -93,7 +93,7 @@ class Outbox:
         place = 0
         for output in outputs:
             copies = 1 + len(output.others)
-            self._backlog.append((output, batch, place))
+            self._backlog.append((output, batch, place, 0))
             self.waiting_bytes += copies * len(output.payload)
             place += copies
         batch.codes, batch.left = [0] * place, place
@@ -102,12 +102,12 @@ class Outbox:
     def add_state(self, output: Output, settled: Callable[[list[int]], None]) -> None:
         """Put the bridge's own state before the whole backlog, and in the place of an older one there."""
         if self._backlog and self._backlog[0][1].is_state:
-            older, _, _ = self._backlog.popleft()
+            older = self._backlog.popleft()[0]
             self.waiting -= 1
             self.waiting_bytes -= len(older.payload)
         self.waiting += 1
         self.waiting_bytes += len(output.payload)
-        self._backlog.appendleft((output, Batch(1, settled, self._clock(), is_state=True), 0))
+        self._backlog.appendleft((output, Batch(1, settled, self._clock(), is_state=True), 0, 0))
 
     def begin(self, *, session_present: bool, receive_maximum: int, largest_packet_bytes: int) -> None:
         """Start a connection with what its CONNACK says.
@@ -142,18 +142,20 @@ class Outbox:
                 packet_id, copy = again.popleft()
                 duplicate, is_again = self._duplicate, True
             elif backlog:
-                output, batch, place = backlog.popleft()
+                output, batch, place, sent = backlog.popleft()
+                topic = output.topic
                 if output.others:
-                    copies = self._fan_out(output, batch, place, room, packets)
+                    copies = self._fan_out(output, batch, place, sent, room, packets)
                     if copies:
                         room -= copies
                         continue
-                    backlog.appendleft(
-                        (replace(output, topic=output.others[0], others=output.others[1:]), batch, place + 1)
-                    )
+                    if sent:
+                        topic = output.others[sent - 1]
+                    if sent < len(output.others):
+                        backlog.appendleft((output, batch, place, sent + 1))
                 self.waiting -= 1
                 self.waiting_bytes -= len(output.payload)
-                copy = (output, batch, place, output.topic)
+                copy = (output, batch, place + sent, topic)
                 packet_id = 0
                 if output.qos:
                     packet_id = self._last_id + 1
@@ -192,9 +194,10 @@ class Outbox:
                 finished.append(batch)
         return finished
 
-    def _fan_out(self, output: Output, batch: Batch, place: int, room: int, packets: list[bytes]) -> int:
-        """Send as many copies of an output as there is room for; returns how many, none where it is not as usual."""
-        topics = output.topics[:room]
+    def _fan_out(self, output: Output, batch: Batch, place: int, sent: int, room: int, packets: list[bytes]) -> int:
+        """Send as many more copies of an output as there is room for; returns how many, none where one is unusual."""
+        others = output.others
+        topics = others[sent - 1 : sent - 1 + room] if sent else (output.topic, *others[: room - 1])
         window = self._window
         last_id = self._last_id + len(topics)
         packet_ids: Sequence[int] = range(self._last_id + 1, last_id + 1)
@@ -205,13 +208,12 @@ class Outbox:
             return 0
         copies = len(topics)
         packets += pieces
-        window.update(zip(packet_ids, zip(repeat(output), repeat(batch), count(place), topics), strict=False))
+        window.update(zip(packet_ids, zip(repeat(output), repeat(batch), count(place + sent), topics), strict=False))
         self._last_id = last_id
         self.waiting -= copies
         self.waiting_bytes -= copies * len(output.payload)
-        if copies <= len(output.others):
-            first, *others = output.topics[copies:]
-            self._backlog.appendleft((replace(output, topic=first, others=tuple(others)), batch, place + copies))
+        if sent + copies <= len(others):
+            self._backlog.appendleft((output, batch, place, sent + copies))
         return copies
 
     def settle_all(self, packet_ids: Iterable[int]) -> list[Batch]:
