@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import structlog
 
-from bridge.domain.commands import Command, Expire
+from bridge.domain.commands import Command, Expire, KeepEndpoint
 from bridge.domain.decide import UNJOURNALED, decide, want_first
 from bridge.domain.decisions import NOTHING, Decision, Later
 from bridge.domain.inputs import Input
 from bridge.domain.intake import Reply, answer, error_answer
+from bridge.domain.keepalives import renew
 from bridge.domain.loaded import CorruptRecord, NotLoaded
 from bridge.domain.routing import Router
 from bridge.domain.state import CommitFirst, Elsewhere, State
@@ -123,7 +124,7 @@ class Part:
     def take(self, loading: Loading) -> None:
         """Take what a load trip brought."""
         assert self.state is not None
-        self.state.add(loading.organizations[self.organization], loading.owners)
+        self.state.add(loading.organizations[self.organization], loading.owners, loading.window)
         for organization, key in self._foreign:
             self.state.foreign[organization, key] = loading.organizations[organization].records[key]
         self._keys, self._pages, self._owners, self._foreign = {}, {}, set(), set()
@@ -135,6 +136,9 @@ class Part:
         is_blocked = False
         for index in range(self.decided, len(self.work)):
             item, command = self.work[index]
+            if type(command) is KeepEndpoint and not is_blocked and item.held is None and renew(command, state):
+                self.decided = index + 1
+                continue
             reply = item.reply
             waiter = None if reply is None or isinstance(reply, Reply) else reply
             if waiter is not None and not waiter.is_open:

@@ -78,6 +78,9 @@ class RedisConnection:
         tls: makes each connection's context, for ``rediss://``; raises ConfigError where a file cannot be used. None:
             the authorities of the system are trusted and no certificate is shown.
 
+    Attributes:
+        number: of the connection in use, rising from 1 with each that is opened.
+
     Raises:
         ConfigError: the URL cannot be read.
     """
@@ -105,6 +108,7 @@ class RedisConnection:
         self._timeout_seconds = timeout_seconds
         self._loads = [_pack(("SCRIPT", "LOAD", script.text)) for script in scripts]
         self._lock = asyncio.Lock()
+        self.number = 0
 
     async def open(self) -> None:
         """Connect, check the server and load the scripts.
@@ -198,6 +202,7 @@ class RedisConnection:
                 self._connection.ssl_context.context = self._tls()
             except ConfigError as error:
                 raise Unfit(str(error)) from None
+        self.number += 1
         [info] = await self._exchange([_pack(("INFO",))])  # this opens it
         if isinstance(info, ResponseError):
             raise RegistryUnavailable(reason(info)) from info

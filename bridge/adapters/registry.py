@@ -83,6 +83,7 @@ class RedisRegistry:
         self._prefix = key_prefix
         self._bridge = bridge
         self._epoch = 0
+        self._window = self._window_connection = 0
 
     async def open(self) -> None:
         """Connect, check the server and load the scripts.
@@ -106,6 +107,7 @@ class RedisRegistry:
         commands: list[Command] = [("TIME",), ("HMGET", self._global("clock"), "clock_ms", "tick_ms", "resumed_ms")]
         for organization, want in wants.items():
             prefix = self._of(organization)
+            commands.append(("WATCH", prefix + "bridges"))
             commands.append(("HGET", prefix + "bridges", "floor"))
             commands += (("MGET", *(prefix + key for key in keys)) for keys in _chunks(want.keys))
             commands += (_page(prefix, *page) for page in want.pages)
@@ -116,54 +118,69 @@ class RedisRegistry:
         moment = self._moment(next(replies), next(replies))
         organizations = {organization: _loaded(want, replies) for organization, want in wants.items()}
         texts = [text for _ in _chunks(endpoints) for text in next(replies)]
-        return Loading(moment, organizations, dict(zip(endpoints, map(_owner_of, texts), strict=True)))
+        if self._redis.number != self._window_connection:
+            self._window_connection = self._redis.number
+            self._window += 1
+        return Loading(moment, organizations, dict(zip(endpoints, map(_owner_of, texts), strict=True)), self._window)
 
     async def commit(self, commit: Commit) -> CommitAnswer:
         """Apply one organization's changes at once; see `bridge.ports.Registry.commit`.
 
         Two trips. The first watches what every commit changes and lets check.lua look at every version and type; the
-        second makes the changes in one transaction, which Redis drops where anything watched has changed since.
+        second makes the changes in one transaction, which Redis drops where anything watched has changed since. What
+        was loaded under the same watch need not be looked at: the first try takes it to be as it was.
         """
-        transaction = Transaction(commit, self._of(commit.organization), self._bridge, self._epoch)
+        is_watched = commit.window == self._window and self._redis.number == self._window_connection
+        self._window += 1  # a transaction ends the watch, whatever becomes of it
+        for _ in range(MAXIMUM_RACES):
+            try:
+                answer = await self._try(commit, is_watched=is_watched)
+            except RequestTooLarge:
+                return Corrupt("")
+            if answer is not None:
+                return answer
+            is_watched = False
+        return Conflict("bridges")
+
+    async def _try(self, commit: Commit, *, is_watched: bool) -> CommitAnswer | None:
+        """Try to commit; None where another bridge's commit came between, or the watch is lost."""
+        transaction = Transaction(commit, self._of(commit.organization), self._bridge, self._epoch, is_watched)
         unclaimed = list(map(self._owner, commit.unclaimed))
         check: list[Command] = [
             *((("WATCH", *unclaimed), ("EXISTS", *unclaimed)) if unclaimed else ()),
             ("SADD", self._global("organizations"), commit.organization),
             *transaction.check(self._check),
         ]
+        connection = self._redis.number
 
         def is_claimed(replies: list[Any]) -> bool:
             return bool(unclaimed) and replies[1] != 0
 
         def then(replies: list[Any]) -> list[Command]:
             *_, answer, begun = replies
-            if any(isinstance(reply, ResponseError) for reply in replies):
-                return [("DISCARD",)] if begun == b"OK" else []
-            if answer[0] == b"free" and not is_claimed(replies):
+            is_refused = any(isinstance(reply, ResponseError) for reply in replies)
+            is_lost = is_watched and self._redis.number != connection
+            if not is_refused and not is_lost and answer[0] == b"free" and not is_claimed(replies):
                 return transaction.changes(floor=answer[1])
             return [("DISCARD",)] if begun == b"OK" else []
 
-        for _ in range(MAXIMUM_RACES):
-            try:
-                replies = await self._redis.ask_then(check, then)
-            except RequestTooLarge:
-                return Corrupt("")
-            fault = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
-            if fault is not None and code(fault) not in REMEDIES:
-                return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
-            (status, detail), done = _granted(replies)[len(check) - 2], replies[-1]
-            if status == b"fenced":
-                raise LeaseLost("another bridge has taken over: nothing was written")
-            if status == b"committed":
-                return Committed(await self._entry_of(commit) if detail == UNNAMED.encode() else None)
-            if status != b"free":
-                return (Conflict if status == b"conflict" else Corrupt)(transaction.key(detail))
-            if is_claimed(replies):
-                return Conflict("endpoint-owner")
-            if done is not None:
-                _granted(done)
-                return Committed(None if commit.journal is None else done[-2].decode())
-        return Conflict("bridges")
+        replies = await self._redis.ask_then(check, then)
+        fault = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
+        if fault is not None and code(fault) not in REMEDIES:
+            return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
+        (status, detail), done = _granted(replies)[len(check) - 2], replies[-1]
+        if status == b"fenced":
+            raise LeaseLost("another bridge has taken over: nothing was written")
+        if status == b"committed":
+            return Committed(await self._entry_of(commit) if detail == UNNAMED.encode() else None)
+        if status != b"free":
+            return (Conflict if status == b"conflict" else Corrupt)(transaction.key(detail))
+        if is_claimed(replies):
+            return Conflict("endpoint-owner")
+        if not isinstance(done, list):
+            return None
+        _granted(done)
+        return Committed(None if commit.journal is None else done[-2].decode())
 
     async def _entry_of(self, commit: Commit) -> str | None:
         """The journal entry of a commit whose answer was lost: the newest of its token, None where it is settled."""
@@ -345,6 +362,7 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _loaded(want: Want, replies: Iterator[Any]) -> Loaded:
+    next(replies)  # of the watch
     floor = next(replies)
     records = {key: text for keys in _chunks(want.keys) for key, text in zip(keys, next(replies), strict=True)}
     pages: dict[Page, list[str]] = {page: [_text(member) for member in next(replies) or ()] for page in want.pages}

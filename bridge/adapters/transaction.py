@@ -4,7 +4,7 @@ The writes go from the request into the registry as they are, in one MULTI/EXEC:
 """
 
 from bridge.adapters.redis_connection import Command, Script
-from bridge.domain.values import Commit
+from bridge.domain.values import Commit, Write
 
 NO_ENTRY, UNNAMED = "-", "?"  # what is kept of a commit besides its token: it had no journal entry, or one
 
@@ -17,15 +17,26 @@ class Transaction:
         prefix: stands before every key of its organization.
         bridge: whose commit it is.
         epoch: with which it commits.
+        is_watched: what it depends on was loaded under the watch that still stands, so only what was absent is looked
+            at: a key of another type reads as absent.
     """
 
-    def __init__(self, commit: Commit, prefix: str, bridge: str, epoch: int) -> None:
+    def __init__(self, commit: Commit, prefix: str, bridge: str, epoch: int, is_watched: bool) -> None:
         self._commit = commit
         self._prefix = prefix
         self._bridge = bridge
         self._epoch = epoch
-        self._records = [prefix + write.key for write in commit.writes]
-        self._records += [prefix + key for key in commit.checks]
+        self._names = [prefix + write.key for write in commit.writes]
+        self._expected = {
+            name: _expected(write)
+            for name, write in zip(self._names, commit.writes, strict=True)
+            if not (is_watched and write.expected)
+        }
+        self._expected |= {
+            prefix + key: f"={version}" if version else "-"
+            for key, version in commit.checks.items()
+            if not (is_watched and version)
+        }
         self._types = dict.fromkeys([prefix + index for index in commit.members], "zset")
         if commit.deadlines:
             self._types[prefix + "deadlines"] = "zset"
@@ -38,17 +49,22 @@ class Transaction:
         MULTI goes with it, since what follows a refused MULTI would be done at once.
         """
         bridges = self._prefix + "bridges"
-        arguments: list[str | int] = [f"token:{self._bridge}", self._commit.token, self._epoch, self._versions()]
+        arguments: list[str | int] = [
+            f"token:{self._bridge}",
+            self._commit.token,
+            self._epoch,
+            "".join(self._expected.values()),
+        ]
         arguments += self._types.values()
         return [
             ("WATCH", bridges, *self._types),
-            script.call([bridges, *self._records, *self._types], arguments),
+            script.call([bridges, *self._expected, *self._types], arguments),
             ("MULTI",),
         ]
 
     def key(self, number: int) -> str:
         """Return the key, relative to the organization, that the script calls by its number."""
-        return ["bridges", *self._records, *self._types][number - 1].removeprefix(self._prefix)
+        return ["bridges", *self._expected, *self._types][number - 1].removeprefix(self._prefix)
 
     def changes(self, floor: int) -> list[Command]:
         """Return what follows MULTI; the journal entry, where there is one, is the last change but one.
@@ -60,7 +76,7 @@ class Transaction:
         commands: list[Command] = []
         written: list[str | bytes] = []
         deleted: list[str] = []
-        for name, write in zip(self._records, commit.writes, strict=False):
+        for name, write in zip(self._names, commit.writes, strict=True):
             if write.text is None:
                 deleted.append(name)
             else:
@@ -81,16 +97,12 @@ class Transaction:
         commands.append(("EXEC",))
         return commands
 
-    def _versions(self) -> str:
-        """Return what is expected of each record, as check.lua reads it."""
-        versions: list[str] = []
-        for write in self._commit.writes:
-            if write.expected:
-                versions.append(f"={write.expected}")
-            else:
-                versions.append("-" if write.text is None else "+" + write.text.partition(b":")[0].decode())
-        versions += [f"={expected}" if expected else "-" for expected in self._commit.checks.values()]
-        return "".join(versions)
+
+def _expected(write: Write) -> str:
+    """Return what is expected of a record, as check.lua reads it."""
+    if write.expected:
+        return f"={write.expected}"
+    return "-" if write.text is None else "+" + write.text.partition(b":")[0].decode()
 
 
 def _change_set(commands: list[Command], key: str, scores: dict[str, int | None]) -> None:

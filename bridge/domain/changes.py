@@ -3,7 +3,7 @@
 Everything here is derived from the records, so no index can say anything else than they do.
 """
 
-from bridge.domain.endpoints import timing
+from bridge.domain.endpoints import next_due_ms
 from bridge.domain.flaps import flaps_end
 from bridge.domain.ids import parse_key, parse_part_key, parties_index
 from bridge.domain.loaded import Entry
@@ -24,7 +24,7 @@ _EMPTY: dict[type[Record], Record] = {type(record): record for record in EMPTY.v
 
 def commit_of(state: State, token: str) -> Commit:
     """Return what the batch changed in its organization; the journal is the line's to add."""
-    commit = Commit(state.organization, token, unclaimed=sorted(state.unclaimed))
+    commit = Commit(state.organization, token, unclaimed=sorted(state.unclaimed), window=state.window or 0)
     rules, resumed_ms = state.rules, state.moment.resumed_ms
     for key, entry in state.entries.items():
         before, after = entry.loaded, entry.record
@@ -36,7 +36,9 @@ def commit_of(state: State, token: str) -> Commit:
         else:
             commit.writes.append(Write(key, entry.loaded_version, encode_record(after, entry.version)))
         if isinstance(before, Subject) and isinstance(after, Subject):
-            _index(commit, key, before, after, rules)
+            is_same = before.connections is after.connections and before.sessions is after.sessions
+            if not is_same or rules.from_endpoints:
+                _index(commit, key, before, after, rules)
             is_leased = bool(rules.lease_ms) and before.connections is not after.connections
             if not is_leased and before.endpoints is after.endpoints and before.flips is after.flips:
                 continue  # nothing else of a subject is ever due
@@ -73,8 +75,6 @@ def _seat(commit: Commit, key: str, before: Party, after: Party) -> None:
 
 
 def _index(commit: Commit, key: str, before: Subject, after: Subject, rules: Rules) -> None:
-    if before.connections is after.connections and before.sessions is after.sessions and not rules.from_endpoints:
-        return
     for index, was, now in (
         ("online", is_online(before, rules), is_online(after, rules)),
         ("busy", bool(before.sessions), bool(after.sessions)),
@@ -87,13 +87,15 @@ def _index(commit: Commit, key: str, before: Subject, after: Subject, rules: Rul
 def due_ms(key: str, record: Record, rules: Rules, resumed_ms: int) -> int | None:
     """Return the registry clock at which something is due on a record, None where nothing ever will be."""
     if isinstance(record, Subject):
-        dues = [timing(name, endpoint, rules, resumed_ms).next_ms for name, endpoint in record.endpoints.items()]
+        dues = []
+        for name, endpoint in record.endpoints.items():
+            dues.append(next_due_ms(name, endpoint, rules, resumed_ms))
         if rules.lease_ms:
-            dues += [
-                lease_end(key, name, connection, rules, resumed_ms) for name, connection in record.connections.items()
-            ]
-        flaps_ms = flaps_end(record, rules)
-        return min(dues if flaps_ms is None else [*dues, flaps_ms], default=None)
+            for name, connection in record.connections.items():
+                dues.append(lease_end(key, name, connection, rules, resumed_ms))
+        if record.flips and (flaps_ms := flaps_end(record, rules)) is not None:
+            dues.append(flaps_ms)
+        return min(dues, default=None)
     if isinstance(record, Party):
         return party_due(key, record, resumed_ms)
     if isinstance(record, Room):

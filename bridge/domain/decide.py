@@ -24,7 +24,7 @@ from bridge.domain.ids import (
     WATCHERS_KEY,
     Ref,
     is_endpoint_id,
-    named_owner,
+    named_key,
     parse_key,
     parse_part_key,
     parse_subject_key,
@@ -355,10 +355,10 @@ def want_first(command: c.Command, keys: dict[str, None], owners: set[str], page
             keys[key] = None
     if kind in _ENDPOINTS:
         for endpoint in _ENDPOINTS[kind](command):
-            named = named_owner(endpoint)
-            if named is None or kind is c.RegisterEndpoint:
+            owner = named_key(endpoint)
+            if owner is None or kind is c.RegisterEndpoint:
                 owners.add(endpoint)
             else:
-                keys[subject_key("user", named)] = None  # most probably it has it; nobody's claim matters then
+                keys[owner] = None  # most probably it has it; nobody's claim matters then
     if kind in _PAGES:
         pages.update(dict.fromkeys(_PAGES[kind](command)))

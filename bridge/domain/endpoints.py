@@ -83,6 +83,13 @@ def timing(name: str, endpoint: Endpoint, rules: Rules, resumed_ms: int) -> Timi
     )
 
 
+def next_due_ms(name: str, endpoint: Endpoint, rules: Rules, resumed_ms: int) -> int:
+    """Return the registry clock at which something falls due for an endpoint first, as `timing` has it."""
+    if endpoint.renewed_ms >= resumed_ms and not endpoint.reminder_on and not rules.grace_ms:
+        return endpoint.renewed_ms + endpoint.keep_alive_seconds * 1000  # as for most, in a tenth of the time
+    return timing(name, endpoint, rules, resumed_ms).next_ms
+
+
 def state_of(endpoint: Endpoint, resumed_ms: int) -> str:
     """Return ``UNKNOWN`` where it was last renewed before a pause, else ``SICK`` or ``HEALTHY``."""
     if endpoint.renewed_ms < resumed_ms:

@@ -97,6 +97,13 @@ def _escaped(text: str) -> str:
     return text.translate(_KEY_ESCAPES)
 
 
+@lru_cache(maxsize=16_384)
+def named_key(endpoint: str) -> str | None:
+    """Return the record key of the user whom an endpoint id names; None where it names none."""
+    named = named_owner(endpoint)
+    return None if named is None else subject_key("user", named)
+
+
 def session_key(session: str) -> str:
     """Return the record key of a session, ``session:s1``."""
     return "session:" + session.translate(_KEY_ESCAPES)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import msgspec
 
 from bridge.domain.codec import decode_keepalive, decode_presence, decode_status
-from bridge.domain.commands import SERVICE, Caller, Command, Ignore, Reject
-from bridge.domain.ids import require_id
+from bridge.domain.commands import SERVICE, Caller, Command, Ignore, KeepEndpoint, Reject
+from bridge.domain.ids import is_endpoint_id, require_id
 from bridge.domain.inputs import Input
 from bridge.domain.media_codec import decode_client_media, decode_media
 from bridge.domain.methods import RPC_CODES, Call, decode_call
@@ -114,7 +114,9 @@ class Intake:
             if self._topics.is_own(topic):
                 return Decoded(self._topics.default_organization, ECHO)
             raise Refusal("unknown_type", "topic fits no template of the configuration")
-        organization, ids, codec, limit_bytes = source
+        organization, ids, codec, limit_bytes, keepalive = source
+        if keepalive is not None and not inbound.payload:
+            return keepalive
         if codec is None:
             return self._decode_call(organization, ids, inbound)
         if len(inbound.payload) > limit_bytes:
@@ -122,16 +124,19 @@ class Intake:
         # A wrapper may hold no event at all; its input is to be acknowledged like any other.
         return Decoded(organization, codec(ids, inbound) or (Ignore(),))
 
-    def _source(self, topic: str) -> tuple[str, tuple[str, ...], _Codec | None, int] | None:
+    def _source(self, topic: str) -> tuple[str, tuple[str, ...], _Codec | None, int, Decoded | None] | None:
         """Return whose input a topic brings, the ids it names, its codec (None: a call) and its largest size.
 
-        None where the topic is no input's.
+        And what it asks for, where the topic alone says that. None where the topic is no input's.
         """
         match = self._topics.match(topic)
         if match is None:
             return None
         codec, limit_bytes = self._codecs.get(match.source, (None, self._rpc_bytes))
-        return match.organization, match.ids, codec, limit_bytes
+        keepalive = None
+        if match.source == "keepalive" and is_endpoint_id(match.ids[0]):
+            keepalive = Decoded(match.organization, (KeepEndpoint(match.ids[0]),))
+        return match.organization, match.ids, codec, limit_bytes, keepalive
 
     def _decode_call(self, organization: str, ids: Sequence[str], inbound: Input) -> Decoded:
         if inbound.retained:

@@ -94,6 +94,7 @@ class LoadedState:
         entries: record key -> the record, decoded.
         relied: record key -> version of those that were used as text alone; the commit depends on them, too.
         unreadable: keys of the records that were passed over.
+        window: in which all of it was loaded, 0: not in one; None: nothing was loaded yet.
     """
 
     def __init__(self, organization: str, corrupt: Collection[str]) -> None:
@@ -106,10 +107,12 @@ class LoadedState:
         self.entries: dict[str, Entry] = {}
         self.relied: dict[str, int] = {}
         self.unreadable: set[str] = set()
+        self.window: int | None = None
         self._corrupt = corrupt
 
-    def add(self, loaded: Loaded, owners: Mapping[str, Owner | None]) -> None:
+    def add(self, loaded: Loaded, owners: Mapping[str, Owner | None], window: int = 0) -> None:
         """Take what one load trip brought."""
+        self.window = window if self.window in (None, window) else 0
         self.raw.update(loaded.records)
         self.pages.update(loaded.pages)
         self.owners.update(owners)

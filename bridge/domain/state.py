@@ -10,7 +10,7 @@ from types import MappingProxyType
 import msgspec
 
 from bridge.domain.ids import Ref, parse_key, parse_part_key, room_key, subject_key
-from bridge.domain.loaded import LoadedState, NotLoaded
+from bridge.domain.loaded import Entry, LoadedState, NotLoaded
 from bridge.domain.records import Party, Record, Sent, Subject
 from bridge.domain.rules import Rules
 from bridge.domain.seats import Seat, seat_of, seats_of, seats_page
@@ -253,6 +253,11 @@ class State(LoadedState):
         entry.record = record
         entry.version = version = self._above(entry.version)
         return version
+
+    def save_for_good(self, entry: Entry, record: Record) -> None:
+        """Put a new record in place of the present one, for a command that nothing can stop any more."""
+        entry.record = record
+        entry.version = self._above(entry.version)
 
     def _above(self, version: int) -> int:
         lowest = (version or self.floor) + 1

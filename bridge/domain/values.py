@@ -71,11 +71,17 @@ class Loaded(msgspec.Struct):
 
 
 class Loading(msgspec.Struct):
-    """One load trip's answer: the moment, per organization what was asked, and the endpoint owners asked for."""
+    """One load trip's answer: the moment, per organization what was asked, and the endpoint owners asked for.
+
+    Attributes:
+        window: what was loaded in one window still stands if a commit that names it is applied at once, as the registry
+            can tell; 0: it cannot.
+    """
 
     moment: Moment
     organizations: dict[str, Loaded]
     owners: dict[str, Owner | None]
+    window: int = 0
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
@@ -99,6 +105,7 @@ class Commit(msgspec.Struct):
         members: index (``online:user``) -> member -> True to add, False to remove.
         deadlines: key -> registry clock ms at which the record is due, None to take it off.
         unclaimed: endpoint ids that nobody may have claimed when it is applied; else it conflicts.
+        window: all that it depends on was loaded in it, see `Loading`; 0: not all in one.
         journal: one journal entry's bytes, or None where nothing has to survive a crash.
     """
 
@@ -110,6 +117,7 @@ class Commit(msgspec.Struct):
     members: dict[str, dict[str, bool]] = {}
     deadlines: dict[str, int | None] = {}
     unclaimed: list[str] = []
+    window: int = 0
     journal: bytes | None = None
 
 

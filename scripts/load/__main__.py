@@ -44,7 +44,7 @@ WORKS: dict[str, tuple[str, Callable[[Plan], Result]]] = {
     "masks": ("masks alone, usual and hostile ones", masks.measure),
     "broker": ("what each shipped setting of Mosquitto does", broker.measure),
     "counts": ("instructions and bytes of an event, which no clock blurs", counts.measure),
-    "profile": ("what the bridge's time goes to under the load of relay", profile.measure),
+    "profile": ("what the bridge's time goes to under the loads of relay and keepalive", profile.measure),
 }
 FULL, QUICK = (5, 3.0), (2, 1.0)  # rounds, seconds of each sample
 USERS = 10_000

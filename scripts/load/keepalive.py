@@ -39,7 +39,7 @@ def measure(plan: Plan) -> Result:
         made = stand.configure(PRIMARY, route(qos=0))
         feed(made.settings, registrations(made.prefix, plan.users))
         with stand.bridge(made):
-            variants = [_variant(stand, DIRECT, None, "direct/"), _variant(stand, "bridge", made.name, made.prefix)]
+            variants = [keepalives(stand, DIRECT, None, "direct/"), keepalives(stand, "bridge", made.name, made.prefix)]
             rounds = run_rounds(plan, "keepalive", variants)
             _require_renewed(plan, stand, made, variants[1])
         versions = stand.versions()
@@ -57,7 +57,8 @@ def measure(plan: Plan) -> Result:
     )
 
 
-def _variant(stand: Stand, name: str, worker: str | None, prefix: str) -> Variant:
+def keepalives(stand: Stand, name: str, worker: str | None, prefix: str) -> Variant:
+    """Return the load: keepalives under a topic prefix, which a worker takes, or the broker's own rate (None)."""
     options: dict[str, object] = {
         "topic": f"{prefix}presence/users/u%%%%%%/status",
         "fill-topic": f"{prefix}users/endpoints/u%%%%%%~0/keepalive",

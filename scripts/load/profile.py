@@ -1,6 +1,6 @@
-"""The work ``profile``: what the bridge's time goes to under the load of ``relay``, by py-spy.
+"""The work ``profile``: what the bridge's time goes to under the load of ``relay`` and of ``keepalive``, by py-spy.
 
-The stacks stay in ``build/load/profile-qos<n>.txt``, in the form that flame graph tools take.
+The stacks stay in ``build/load/profile-*.txt``, in the form that flame graph tools take.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scripts.load.extras import python_packages
 from scripts.load.house import feed, registrations
+from scripts.load.keepalive import FILL, keepalives
 from scripts.load.relay import route
 from scripts.load.rounds import LONGEST_WARM_UP_SECONDS, Variant, run_sample, status_events
 from scripts.load.stand import BUILD, PRIMARY, SOURCES, Stand, StandError
@@ -20,9 +21,9 @@ SAMPLES_PER_SECOND = 500
 TOP = 12
 
 METHOD = """\
-Stacks of the bridge's process under the load of `relay`, 500 a second, while it was on a CPU (py-spy; what the sampler
-itself takes is in the rates). Each is counted for the innermost function of the bridge's own that stands in it, so that
-a package's time is with its caller."""
+Stacks of the bridge's process under the loads of `relay` and `keepalive`, 500 a second, while it was on a CPU (py-
+spy; what the sampler itself takes is in the rates). Each is counted for the innermost function of the bridge's own
+that stands in it, so that a package's time is with its caller."""
 
 STAGES = {
     "MQTT: reading, PUBLISH, PUBACK": ("adapters/mqtt",),
@@ -39,7 +40,7 @@ LOOP = "the event loop"
 
 
 def measure(plan: Plan) -> Result:
-    """Take a profile at each QoS.
+    """Take a profile at each QoS, and one of keepalives.
 
     Raises:
         StandError: a part of the stand failed, or py-spy cannot be had.
@@ -53,14 +54,21 @@ def measure(plan: Plan) -> Result:
             with stand.bridge(made):
                 file = BUILD / f"profile-qos{qos}.txt"
                 rate = _record(plan, status_events(stand, made, qos), program, file)
-            stacks = read_stacks(file.read_text().splitlines())
-            title = f"QoS {qos} at {rate:,.0f} events/s"
-            tables += [
-                _table(f"{title}, by stage", "stage", by(stage_of, stacks)),
-                _table(f"{title}, the first {TOP} functions", "function", by(own_function, stacks)),
-            ]
+                tables += _tables(f"QoS {qos} at {rate:,.0f} events/s", file)
+                if qos == 0:
+                    file = BUILD / "profile-keepalive.txt"
+                    rate = FILL * _record(plan, keepalives(stand, "bridge", made.name, made.prefix), program, file)
+                    tables += _tables(f"keepalives at {rate:,.0f}/s", file)
         versions = stand.versions()
     return Result("profile", METHOD, tables, versions=versions)
+
+
+def _tables(title: str, file: Path) -> list[Table]:
+    stacks = read_stacks(file.read_text().splitlines())
+    return [
+        _table(f"{title}, by stage", "stage", by(stage_of, stacks)),
+        _table(f"{title}, the first {TOP} functions", "function", by(own_function, stacks)),
+    ]
 
 
 def _record(plan: Plan, variant: Variant, program: Path, file: Path) -> float:

@@ -358,6 +358,57 @@ class TestJournal:
         await registry.settle({})
 
 
+class TestWindows:
+    """A commit that names the window of its loads is taken, or not, as one that does not."""
+
+    async def window(self, registry: Registry, *keys: str) -> int:
+        return (await registry.load({ORG: Want(list(keys))})).window
+
+    async def test_one_that_nobody_came_between(self, registry: Registry) -> None:
+        for version in range(5):
+            window = await self.window(registry, "user:ann", "watchers")
+            expected = version + 4 if version else 0
+            change = Write("user:ann", expected, text(version + 5))
+            assert isinstance(
+                await registry.commit(commit(str(version), change, checks={"watchers": 0}, window=window)), Committed
+            )
+        assert await records(registry, "user:ann") == {"user:ann": text(9)}
+
+    async def test_another_bridge_came_between(self, subject: Subject, registry: Registry) -> None:
+        await registry.commit(commit("1", created("user:ann"), created("user:bob")))
+        window = await self.window(registry, "user:ann", "user:bob")
+        other = subject.other("other/1")
+        assert isinstance(await other.commit(commit("x", Write("user:ann", 5, text(6)))), Committed)
+        mine = commit("2", Write("user:ann", 5, text(7)), checks={"user:bob": 5}, window=window)
+        assert await registry.commit(mine) == Conflict("user:ann")
+        mine = commit("3", Write("user:bob", 5, text(7)), window=window)
+        assert isinstance(await registry.commit(mine), Committed)
+        assert await records(registry, "user:ann", "user:bob") == {"user:ann": text(6), "user:bob": text(7)}
+
+    async def test_it_ends_with_a_commit(self, registry: Registry) -> None:
+        window = await self.window(registry, "user:ann")
+        assert isinstance(await registry.commit(commit("1", created("user:ann"), window=window)), Committed)
+        late = commit("2", Write("user:ann", 4, text(6)), window=window)
+        assert await registry.commit(late) == Conflict("user:ann")
+        other = commit("3", created("user:ann"), organization="acme", window=window)
+        assert isinstance(await registry.commit(other), Committed)
+
+    async def test_what_reads_as_absent_is_looked_at(self, subject: Subject, registry: Registry) -> None:
+        subject.spoil(ORG, "user:ann")
+        subject.spoil(ORG, "watchers")
+        window = await self.window(registry, "user:ann", "watchers")
+        assert await registry.commit(commit("1", created("user:ann"), window=window)) == Corrupt("user:ann")
+        window = await self.window(registry, "user:bob", "watchers")
+        mine = commit("1", created("user:bob"), checks={"watchers": 0}, window=window)
+        assert await registry.commit(mine) == Corrupt("watchers")
+
+    async def test_asked_again(self, registry: Registry) -> None:
+        window = await self.window(registry, "user:ann")
+        mine = commit("1", created("user:ann"), window=window, journal=b"x")
+        answer = await registry.commit(mine)
+        assert await registry.commit(mine) == answer
+
+
 class TestOwners:
     ANN = Owner(ORG, "user", "ann", 1)
     BOB = Owner(ORG, "user", "bob", 2)

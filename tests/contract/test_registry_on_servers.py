@@ -175,9 +175,28 @@ async def test_a_batch_takes_three_trips_and_its_records_pass_through_no_script(
     writes = [Write(key, 0, text(5, body)) for key in keys]
     assert isinstance(await real.registry.commit(Commit(ORG, "1", writes, journal=b"outputs")), Committed)
     load, check, changes = trips
-    assert len(load) == 4  # the time, the clock, the floor, the records
+    assert len(load) == 5  # the time, the clock, the watch, the floor, the records
     assert sum(map(len, check)) < 250 * 60
     assert [change.split(b"\r\n", 3)[2] for change in changes] == [b"MSET", b"XADD", b"HSET", b"EXEC"]
+    # Of what was loaded under the same watch the script hears nothing.
+    window = (await real.registry.load({ORG: Want(keys)})).window
+    writes = [Write(key, 5, text(6, body)) for key in keys]
+    assert await real.registry.commit(Commit(ORG, "2", writes, window=window)) == Committed(None)
+    *_, check, changes = trips
+    assert len(trips) == 6
+    assert sum(map(len, check)) < 400
+
+
+async def test_a_window_ends_with_its_connection(real: OnRedis) -> None:
+    await real.registry.commit(first())
+    window = (await real.registry.load({ORG: Want(["user:ann"])})).window
+    real.client.client_kill_filter(_type="normal", skipme=True)
+    assert isinstance(await real.other("other/1").commit(Commit(ORG, "x", [Write("user:ann", 5, text(6))])), Committed)
+    late = Commit(ORG, "2", [Write("user:ann", 5, text(7))], window=window)
+    assert await real.registry.commit(late) == Conflict("user:ann")
+    again = await real.registry.load({ORG: Want(["user:ann"])})
+    assert again.window > window
+    assert await stored(real.registry) == text(6)
 
 
 async def test_the_entry_of_a_lost_answer_is_found_among_many(real: OnRedis, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,3 +128,15 @@ def test_event_ids_rise_and_name_batch_and_bridge() -> None:
     assert ids == sorted(set(ids))
     assert ids[0] == "p000001-i1"
     assert stamps[0][1:] == ("t", "default", "user/ann", 5)
+
+
+def test_a_window_is_named_where_all_was_loaded_in_it() -> None:
+    made = state()
+    assert made.window == 0
+    for windows, whole in (((7,), 7), ((7, 7), 7), ((7, 8), 0), ((7, 8, 8), 0), ((0, 7), 0)):
+        made = State(
+            "default", Moment(NOW, 5000, 0), Rules(), home="", id_prefix="", id_suffix="", timestamp="", told_ms={}
+        )
+        for window in windows:
+            made.add(Loaded({}, {}, 0), {}, window)
+        assert made.window == whole
