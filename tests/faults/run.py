@@ -98,7 +98,7 @@ class Run:
                     after_each()
                     if self.seconds >= seconds:
                         break
-                for one in traffic.never_ending(self.patience_seconds):
+                for one in traffic.never_ending(CONVERGE_SECONDS):
                     traffic.ledger.fault("ghosts", f"it never kept itself alive and is still there: {one}")
             finally:
                 traffic.close()

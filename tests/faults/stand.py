@@ -19,7 +19,9 @@ from tests.servers import Flavour, MosquittoServer, RedisServer, free_port
 
 PATIENCE_SECONDS = 30.0
 SECOND_PREFIX = "second/"
+LEASE_SECONDS = 10
 SETTINGS = {
+    "PRESENCE__LEASE_SECONDS": str(LEASE_SECONDS),
     "REDIS__TIMEOUT_SECONDS": "1",  # so that answers are lost when Redis is frozen for longer
 }
 

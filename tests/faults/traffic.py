@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -17,18 +17,20 @@ import msgspec
 
 from tests.faults.caller import DEVICES, Caller
 from tests.faults.ledger import Ledger
+from tests.faults.pictures import SILENT, differences, picture
 from tests.faults.publisher import Publisher
+from tests.faults.stand import LEASE_SECONDS
 from tests.faults.subscriber import Heard, Subscriber
 from tests.faults.witness import Call, Witness, decode, number_of
 from tests.integration.stack import Client
 
 KINDS = {"u": "user", "d": "device", "w": "device", "p": "participant", "s": "user"}
-ACTORS, SESSIONS, ROOMS = 10, 4, 3
-KEEP_ALIVE_SECONDS, KEEP_ALIVE_EVERY_SECONDS = 10, 2.0
+ACTORS = 10
+SESSIONS, ROOMS = ("s0", "s1", "s2", "s3"), ("r0", "r1", "r2")
+KEEP_ALIVE_SECONDS, KEEP_ALIVE_EVERY_SECONDS = LEASE_SECONDS, 2.0  # of endpoints, and of connections
 LATE_SECONDS = 3.0  # a judge that was held up for longer kept nobody alive: what expires then is no fault of the bridge
 SILENT_SECONDS, SILENT_EVERY_SECONDS = 4, 5.0
 INPUTS = ["presence/#", "sessions/#", "rpc/register_endpoint"]
-SILENT = "silent"  # endpoints of this user are never kept alive; the model does not know them
 ANSWERS = "replies/traffic"
 REMEMBERED = 50_000  # inputs and outputs, for whoever looks for a lost one
 SENT = "ParcelSentEvent"
@@ -115,7 +117,14 @@ class Traffic:
         self._witness.close()
 
     def _run(self) -> None:
-        acts: list[Callable[[str], None]] = [self._status, self._presence, self._session, self._room, self._ask]
+        acts: dict[Callable[[str], None], int] = {
+            self._status: 45,
+            self._presence: 25,
+            self._session: 10,
+            self._room: 10,
+            self._media: 5,
+            self._ask: 5,
+        }
         began, sent = time.monotonic(), 0
         while not self._stop.is_set():
             now = time.monotonic()
@@ -127,7 +136,7 @@ class Traffic:
                 continue
             due = int((now - began) * self._per_second) + 1
             for _ in range(min(due - sent, 50)):
-                act = self._dice.choices(acts, (50, 25, 10, 10, 5))[0]
+                (act,) = self._dice.choices(list(acts), list(acts.values()))
                 act(self._dice.choice(self.subjects))
                 sent += 1
             time.sleep(0.005)
@@ -139,10 +148,15 @@ class Traffic:
             self._kept_at = now
             for endpoint in self.endpoints:
                 self.publisher.put(f"users/endpoints/{endpoint}/keepalive", b"")
+            for (subject, prefix), online in list(self._online.items()):
+                if online:
+                    topic, document = self._presence_of(subject, prefix, online=True)
+                    self.publisher.put(topic, _encode(document))
         if now - self._silent_at >= SILENT_EVERY_SECONDS and not self._is_ending:
             self._silent_at = now
             self._silent += 1
             self._register(f"{SILENT}{self._silent}.e", SILENT, SILENT_SECONDS)
+            self.publisher.put(f"presence/devices/{SILENT}{self._silent}", b"online")
 
     def _register(self, endpoint: str, subject: str, seconds: int) -> None:
         params = {"userId": subject, "kind": _kind(subject), "userEndpointId": endpoint, "keepAliveSeconds": seconds}
@@ -156,7 +170,8 @@ class Traffic:
         """The devices whose statuses come by HTTP are online for ever."""
         for device in DEVICES:
             self._register(f"{device}.e", device, 86_400)
-            self._put(f"presence/devices/{device}", {"type": "DEVICE_CONNECTED", "connectionId": "c0"})
+            self._online[device, ""] = True
+            self._say_presence(device, "", online=True)
 
     def _put(self, topic: str, document: dict[str, Any]) -> None:
         self._last_put = self._next_number()
@@ -171,16 +186,19 @@ class Traffic:
     def _presence(self, subject: str) -> None:
         prefix = self._dice.choice(self._prefixes)
         online = self._online[subject, prefix] = not self._online.get((subject, prefix), False)
-        self._say_presence(subject, prefix, online)
+        self._say_presence(subject, prefix, online=online)
 
-    def _say_presence(self, subject: str, prefix: str, online: bool) -> None:
+    def _say_presence(self, subject: str, prefix: str, *, online: bool) -> None:
+        self._put(*self._presence_of(subject, prefix, online=online))
+
+    def _presence_of(self, subject: str, prefix: str, *, online: bool) -> tuple[str, dict[str, Any]]:
         kind = _kind(subject)
         verb = "CONNECTED" if online else "DISCONNECTED"
         connection = f"c{self._prefixes.index(prefix)}"
-        self._put(f"{prefix}presence/{kind}s/{subject}", {"type": f"{kind.upper()}_{verb}", "connectionId": connection})
+        return f"{prefix}presence/{kind}s/{subject}", {"type": f"{kind.upper()}_{verb}", "connectionId": connection}
 
     def _session(self, subject: str) -> None:
-        session = f"s{self._dice.randrange(SESSIONS)}"
+        session = self._dice.choice(SESSIONS)
         members = self._joined.setdefault(session, set())
         what = self._dice.choice(("Join", "Join", "Leave", "Stop", "mute", "mute"))
         if what == "Join":
@@ -200,9 +218,16 @@ class Traffic:
         self._joined[session].clear()
         self._put(f"sessions/{session}", {"type": "StopSessionEvent"})
 
+    def _media(self, subject: str) -> None:
+        """Of a member where there is one; who is in no session is refused."""
+        session = self._dice.choice(SESSIONS)
+        member = self._dice.choice(sorted(self._joined.get(session, ())) or [subject])
+        counters = {name: self._dice.randrange(3) for name in ("connections", "sendStreams", "recvStreams")}
+        self._put(f"sessions/{session}/participants/{member}/status", {"event": "changed", **counters})
+
     def _room(self, subject: str) -> None:
         user = self.users[int(subject[1:])]
-        room = f"r{self._dice.randrange(ROOMS)}"
+        room = self._dice.choice(ROOMS)
         what = self._dice.choice(("online", "online", "leaves", "typing"))
         self._say_room(room, user, what, self._dice.choice((True, False)))
 
@@ -252,7 +277,7 @@ class Traffic:
         for subject in self.subjects:
             for prefix in self._prefixes:
                 for online in (False, self._online.get((subject, prefix), False)):
-                    self._say_presence(subject, prefix, online)
+                    self._say_presence(subject, prefix, online=online)
             self._status(subject)
 
     # What is heard.
@@ -275,6 +300,8 @@ class Traffic:
         self.ledger.heard(endpoint, event, number, delivery)
         if event["type"] == "UserEndpointExpiredEvent" and event["userEndpointId"] in self.endpoints:
             self._expired(f"{event['userEndpointId']} was kept alive: {event}")
+        if event.get("cause") == "expired" and event["type"].endswith("PresenceChangedEvent"):
+            self._expired(f"the connection of {event.get('uuid', event['about'])} was kept alive: {event}")
 
     def _expired(self, what: str) -> None:
         if time.monotonic() < self._late_until:
@@ -336,14 +363,17 @@ class Traffic:
         """
         client = Client(self._port)
         try:
-            found = self._pictures(client.rpc)
-            expected = self._witness.pictures(self._pictures)
+            found = self._picture(client.rpc)
+            expected = self._witness.picture(self._picture)
             statuses = client.rpc("status_devices")
         finally:
             client.close()
-        return [*_differences(found, expected), *(("lost", what) for what in self._caller.differences(statuses))]
+        return [*differences(found, expected), *(("lost", what) for what in self._caller.differences(statuses))]
 
-    def never_ending(self, seconds: float) -> list[Any]:
+    def _picture(self, call: Call) -> dict[str, Any]:
+        return picture(call, self.users, SESSIONS, ROOMS)
+
+    def never_ending(self, seconds: float) -> list[str]:
         """Register nobody silent any more, and wait until all those have expired, at most so long; returns who has not.
 
         Raises:
@@ -351,37 +381,18 @@ class Traffic:
         """
         self._is_ending = True
         end = time.monotonic() + seconds
+        silent: list[str] = []
         client = Client(self._port)
         try:
-            while (silent := client.rpc("list_endpoints", {"userId": SILENT})) and time.monotonic() < end:
+            while time.monotonic() < end:
+                silent = [one["id"] for one in client.rpc("list_endpoints", {"userId": SILENT})]
+                silent += [device for device in client.rpc("online_devices") if device.startswith(SILENT)]
+                if not silent:
+                    break
                 time.sleep(0.5)
-            return list(silent)
+            return silent
         finally:
             client.close()
-
-    def _pictures(self, call: Call) -> dict[str, Any]:
-        """Everything that can be asked for, without what differs by time."""
-        pictures: dict[str, Any] = {}
-        for kind in ("user", "device", "participant"):
-            for what in ("online", "busy"):
-                pictures[f"{what} {kind}s"] = call(f"{what}_{kind}s", {})
-        pictures["status of devices"] = {
-            device: (view["online"], view["busy"], view["status"])
-            for device, view in call("status_devices", {}).items()
-            if device not in DEVICES
-        }
-        for number in range(SESSIONS):
-            session = {"session": f"s{number}"}
-            members = call("session_members", session)
-            pictures[f"members of s{number}"] = {kind: sorted(ids) for kind, ids in members.items()}
-            pictures[f"permissions in s{number}"] = _bare(call("call_permissions", session))
-        for number in range(ROOMS):
-            parties = _bare(call("room_parties", {"room": f"r{number}"}))
-            parties["parties"].sort(key=lambda party: party["sessionId"])
-            pictures[f"parties of r{number}"] = parties
-        for user in self.users:
-            pictures[f"endpoints of {user}"] = sorted(one["id"] for one in call("list_endpoints", {"userId": user}))
-        return pictures
 
 
 def _session_event(what: str, field: str, subject: str) -> dict[str, Any]:
@@ -390,19 +401,3 @@ def _session_event(what: str, field: str, subject: str) -> dict[str, Any]:
 
 def _kind(subject: str) -> str:
     return KINDS[subject[0]]
-
-
-def _bare(found: Any) -> Any:
-    """The same without versions, which come from clocks."""
-    if isinstance(found, dict):
-        return {name: _bare(value) for name, value in found.items() if name != "version"}
-    return [_bare(one) for one in found] if isinstance(found, list) else found
-
-
-def _differences(found: dict[str, Any], expected: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for what, value in expected.items():
-        if found[what] != value:
-            kind = "false expiries" if what.startswith("endpoints") else "lost"
-            if what.startswith(("online", "busy", "members", "parties")):
-                kind = "ghosts"
-            yield kind, f"{what} is {found[what]}, not {value}"

@@ -67,7 +67,7 @@ class Witness:
         """Raise what its thread died of."""
         self._subscriber.check()
 
-    def pictures(self, take: Callable[[Call], dict[str, Any]]) -> dict[str, Any]:
+    def picture(self, take: Callable[[Call], dict[str, Any]]) -> dict[str, Any]:
         """Let ``take`` ask the model."""
         with self._lock:
             return take(self._world.call)
