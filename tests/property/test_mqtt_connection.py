@@ -21,7 +21,7 @@ from mqtt5 import (
 from bridge.adapters.mqtt.connection import Connection, Ended, Event, Received, Settled
 from bridge.adapters.mqtt.handshake import SUBSCRIBE_PACKET_ID
 from bridge.adapters.mqtt.outbox import Outbox
-from bridge.adapters.mqtt.publish import encode, encode_copies
+from bridge.adapters.mqtt.publish import PIECES, encode, encode_copies
 from bridge.domain.values import Output
 
 HANDSHAKE = (
@@ -265,7 +265,7 @@ def test_the_copies_of_an_output_are_what_each_would_be_alone_or_left_to_that(
     first, *others = topics
     output = Output(first, bytes(size), 1, event_id, others=tuple(others))
     pieces = encode_copies(output, topics, range(number, number + len(topics)), largest)
-    packets = [head + rest for head, rest in zip(pieces[::2], pieces[1::2], strict=True)]
+    packets = [b"".join(pieces[place : place + PIECES]) for place in range(0, len(pieces), PIECES)]
     alone = [encode(output, number + index, topic) for index, topic in enumerate(topics) if pieces]
     assert packets == alone
     assert all(len(packet) <= largest for packet in packets)

@@ -21,6 +21,9 @@ MOST_LEVELS: Final = 200
 
 _LONGEST_STRING_BYTES: Final = 65_535  # section 1.5.4
 
+PIECES: Final = 4
+"""Head, topic, packet id, and what is the same for all copies of an output."""
+
 # The fast path writes a str whose characters are bytes, encoded once: nothing joins small pieces faster than an
 # f-string.
 _BYTE: Final = [chr(value) for value in range(256)]
@@ -35,7 +38,7 @@ def _is_usual(topic: str) -> bool:
 
 
 def encode_copies(output: Output, topics: Sequence[str], packet_ids: Iterable[int], largest_bytes: int) -> list[bytes]:
-    """Encode the PUBLISH packets of an output's copies, two pieces each, the second one the same for all.
+    """Encode the PUBLISH packets of an output's copies, `PIECES` each, the last one the same for all.
 
     Args:
         output: what to publish for the first time, at QoS 1.
@@ -47,19 +50,21 @@ def encode_copies(output: Output, topics: Sequence[str], packet_ids: Iterable[in
         No pieces where one of the copies is not as usual: `encode` is to be asked for each.
     """
     rest = _rest(output)
-    size = len(rest) + 4  # of a packet without its topic, from the topic's length on
-    if not rest or size < 128 or size + MOST_LEVELS > min(16_383, largest_bytes - 3) or not all(map(_is_usual, topics)):
+    fields = [*map(_field, topics)]
+    size = len(rest) + 2  # of a packet without its topic, from the topic's length on
+    if not rest or b"" in fields or not 128 <= size <= min(16_383, largest_bytes - 3) - MOST_LEVELS:
         return []
+    heads = {length: bytes((0x32, (size + length) & 127 | 128, (size + length) >> 7)) for length in {*map(len, fields)}}
     pieces: list[bytes] = []
-    for topic, packet_id in zip(topics, packet_ids, strict=False):
-        topic_size = len(topic)
-        left = size + topic_size
-        head = (
-            f"\x32{_BYTE[left & 127 | 128]}{_BYTE[left >> 7]}\0{_BYTE[topic_size]}{topic}"
-            f"{_BYTE[packet_id >> 8]}{_BYTE[packet_id & 255]}"
-        )
-        pieces += (head.encode("latin-1"), rest)
+    for field, packet_id in zip(fields, packet_ids, strict=False):
+        pieces += (heads[len(field)], field, packet_id.to_bytes(2), rest)
     return pieces
+
+
+@lru_cache(maxsize=16_384)
+def _field(topic: str) -> bytes:
+    """Return a topic as it stands in a packet, with its length; nothing where it is not as usual."""
+    return b"\0%c%b" % (len(topic), topic.encode()) if _is_usual(topic) else b""
 
 
 def _rest(output: Output) -> bytes:
