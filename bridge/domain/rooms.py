@@ -97,6 +97,7 @@ def _online(command: RoomEvent, state: State) -> Sequence[Emission]:
     seat = _seat(command, state)
     if is_new:
         _check_space(command, state)
+        _require_roster(state, room)  # before anything is done in vain
         before = Party(time_ms=before.time_ms, seq=before.seq)
     elif before.proof:
         seat = seat_of(name, before)  # it named its endpoint when it took its seat
@@ -332,12 +333,17 @@ class _Row(NamedTuple):
     view: bytes
 
 
+def _require_roster(state: State, room: str) -> None:
+    """Ask for what a roster is made from, and for the users whose endpoints stand for them: a join is told to these."""
+    seats = state.seats(room)
+    state.require([*party_keys(room, seats), *(seat.user for seat in wide_seats(seats.values()))])
+
+
 def _rows(state: State, room: str) -> list[_Row]:
     """Return a room's parties, but for those that cannot be read; in the order of the index."""
     seats = state.seats(room)
     keys = party_keys(room, seats)
-    # Those whose endpoints stand for them are asked for, too: the same wave brings whom a join is told to.
-    state.require([*keys, *(seat.user for seat in wide_seats(seats.values()))])
+    state.require(keys)
     rows: list[_Row] = []
     for name, key, text in zip(seats, keys, state.texts(keys), strict=True):
         try:
