@@ -79,7 +79,8 @@ class RedisConnection:
             the authorities of the system are trusted and no certificate is shown.
 
     Attributes:
-        number: of the connection in use, rising from 1 with each that is opened.
+        watch: number of the watch that may stand. It rises where one was lost on the way: with each connection that is
+            opened, and where scripts were loaded again, which drops a transaction that had begun.
 
     Raises:
         ConfigError: the URL cannot be read.
@@ -108,7 +109,7 @@ class RedisConnection:
         self._timeout_seconds = timeout_seconds
         self._loads = [_pack(("SCRIPT", "LOAD", script.text)) for script in scripts]
         self._lock = asyncio.Lock()
-        self.number = 0
+        self.watch = 0
 
     async def open(self) -> None:
         """Connect, check the server and load the scripts.
@@ -202,7 +203,7 @@ class RedisConnection:
                 self._connection.ssl_context.context = self._tls()
             except ConfigError as error:
                 raise Unfit(str(error)) from None
-        self.number += 1
+        self.watch += 1
         [info] = await self._exchange([_pack(("INFO",))])  # this opens it
         if isinstance(info, ResponseError):
             raise RegistryUnavailable(reason(info)) from info
@@ -213,6 +214,7 @@ class RedisConnection:
         replies = await self._exchange(packed)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             first = [_DISCARD, *self._loads]  # what stood after the script may have begun a transaction
+            self.watch += 1
             replies = (await self._exchange(first + packed))[len(first) :]
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
             await self._connection.disconnect(nowait=True)  # demoted: its name may lead to the new primary by now

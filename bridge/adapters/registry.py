@@ -83,7 +83,7 @@ class RedisRegistry:
         self._prefix = key_prefix
         self._bridge = bridge
         self._epoch = 0
-        self._window = self._window_connection = 0
+        self._window = self._window_watch = 0
 
     async def open(self) -> None:
         """Connect, check the server and load the scripts.
@@ -118,8 +118,8 @@ class RedisRegistry:
         moment = self._moment(next(replies), next(replies))
         organizations = {organization: _loaded(want, replies) for organization, want in wants.items()}
         texts = [text for _ in _chunks(endpoints) for text in next(replies)]
-        if self._redis.number != self._window_connection:
-            self._window_connection = self._redis.number
+        if self._redis.watch != self._window_watch:
+            self._window_watch = self._redis.watch
             self._window += 1
         return Loading(moment, organizations, dict(zip(endpoints, map(_owner_of, texts), strict=True)), self._window)
 
@@ -130,7 +130,7 @@ class RedisRegistry:
         second makes the changes in one transaction, which Redis drops where anything watched has changed since. What
         was loaded under the same watch need not be looked at: the first try takes it to be as it was.
         """
-        is_watched = commit.window == self._window and self._redis.number == self._window_connection
+        is_watched = commit.window == self._window and self._redis.watch == self._window_watch
         self._window += 1  # a transaction ends the watch, whatever becomes of it
         for _ in range(MAXIMUM_RACES):
             try:
@@ -151,7 +151,7 @@ class RedisRegistry:
             ("SADD", self._global("organizations"), commit.organization),
             *transaction.check(self._check),
         ]
-        connection = self._redis.number
+        watch = self._redis.watch
 
         def is_claimed(replies: list[Any]) -> bool:
             return bool(unclaimed) and replies[1] != 0
@@ -159,7 +159,7 @@ class RedisRegistry:
         def then(replies: list[Any]) -> list[Command]:
             *_, answer, begun = replies
             is_refused = any(isinstance(reply, ResponseError) for reply in replies)
-            is_lost = is_watched and self._redis.number != connection
+            is_lost = is_watched and self._redis.watch != watch
             if not is_refused and not is_lost and answer[0] == b"free" and not is_claimed(replies):
                 return transaction.changes(floor=answer[1])
             return [("DISCARD",)] if begun == b"OK" else []

@@ -199,6 +199,16 @@ async def test_a_window_ends_with_its_connection(real: OnRedis) -> None:
     assert await stored(real.registry) == text(6)
 
 
+async def test_a_window_ends_where_scripts_are_loaded_again(real: OnRedis) -> None:
+    await real.registry.commit(first())
+    window = (await real.registry.load({ORG: Want(["user:ann"])})).window
+    assert isinstance(await real.other("other/1").commit(Commit(ORG, "x", [Write("user:ann", 5, text(6))])), Committed)
+    real.client.script_flush()
+    late = Commit(ORG, "2", [Write("user:ann", 5, text(7))], window=window)
+    assert await real.registry.commit(late) == Conflict("user:ann")
+    assert await stored(real.registry) == text(6)
+
+
 async def test_the_entry_of_a_lost_answer_is_found_among_many(real: OnRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "JOURNAL_CHUNK", 2)
     mine = await real.registry.commit(first())
