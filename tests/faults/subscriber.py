@@ -27,14 +27,17 @@ class Subscriber:
         port: of the broker.
         filters: what it hears, at most 20.
         hear: must be quick.
+        once: a delivery that the broker repeats with DUP is not handed over again.
     """
 
-    def __init__(self, port: int, filters: list[str], hear: Callable[[Heard], None]) -> None:
+    def __init__(self, port: int, filters: list[str], hear: Callable[[Heard], None], *, once: bool = False) -> None:
         self.subscribed = threading.Event()
         self._failed: BaseException | None = None
         self._port = port
         self._filters = filters
         self._hear = hear
+        self._once = once
+        self._last: dict[bytes, tuple[str, bytes]] = {}  # PUBACK -> what it last was for
         self._name = b"subscriber-" + secrets.token_hex(6).encode()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="subscriber")
@@ -106,7 +109,12 @@ class Subscriber:
             at += 2
         length, used = _varint(body[at:])
         properties, payload = body[at + used : at + used + length], body[at + used + length :]
-        self._hear(Heard(topic, payload, bool(head & 8), _MARK in properties))
+        said = topic, payload
+        is_repeated = bool(head & 8) and self._last.get(answer) == said
+        if self._once:
+            self._last[answer] = said
+        if not is_repeated:
+            self._hear(Heard(topic, payload, bool(head & 8), _MARK in properties))
         return answer
 
 

@@ -58,7 +58,8 @@ class Witness:
         self._second_prefix = second_prefix
         if second_prefix:
             filters = [*filters, f"{second_prefix}presence/#"]
-        self._subscriber = Subscriber(port, filters, self._on_input)
+        # A copy told to the model again would be told to who has joined meanwhile.
+        self._subscriber = Subscriber(port, filters, self._on_input, once=True)
 
     def close(self) -> None:
         self._subscriber.close()
