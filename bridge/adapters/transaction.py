@@ -27,44 +27,44 @@ class Transaction:
         self._bridge = bridge
         self._epoch = epoch
         self._names = [prefix + write.key for write in commit.writes]
-        self._expected = {
-            name: _expected(write)
+        self._expected = [
+            (name, _expected(write))
             for name, write in zip(self._names, commit.writes, strict=True)
             if not (is_watched and write.expected)
-        }
-        self._expected |= {
-            prefix + key: f"={version}" if version else "-"
+        ]
+        self._expected += (
+            (prefix + key, f"={version}" if version else "-")
             for key, version in commit.checks.items()
             if not (is_watched and version)
-        }
+        )
         self._types = dict.fromkeys([prefix + index for index in commit.members], "zset")
         if commit.deadlines:
             self._types[prefix + "deadlines"] = "zset"
         if commit.journal is not None:
             self._types[prefix + "journal"] = "stream"
+        self._keys = [prefix + "bridges", *(name for name, _ in self._expected), *self._types]
 
     def check(self, script: Script) -> list[Command]:
         """Return what looks whether the changes may be made, and begins them; the script's answer is the last but one.
 
         MULTI goes with it, since what follows a refused MULTI would be done at once.
         """
-        bridges = self._prefix + "bridges"
         arguments: list[str | int] = [
             f"token:{self._bridge}",
             self._commit.token,
             self._epoch,
-            "".join(self._expected.values()),
+            "".join(expected for _, expected in self._expected),
         ]
         arguments += self._types.values()
         return [
-            ("WATCH", bridges, *self._types),
-            script.call([bridges, *self._expected, *self._types], arguments),
+            ("WATCH", self._keys[0], *self._types),
+            script.call(self._keys, arguments),
             ("MULTI",),
         ]
 
     def key(self, number: int) -> str:
         """Return the key, relative to the organization, that the script calls by its number."""
-        return ["bridges", *self._expected, *self._types][number - 1].removeprefix(self._prefix)
+        return self._keys[number - 1].removeprefix(self._prefix)
 
     def changes(self, floor: int) -> list[Command]:
         """Return what follows MULTI; the journal entry, where there is one, is the last change but one.

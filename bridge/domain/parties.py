@@ -111,13 +111,18 @@ def tabs_of(seats: Mapping[str, Seat], *users: str) -> list[str]:
 
 
 def check_parties(state: State, user: str, code: str) -> None:
-    """Check that a subject may have one more party.
+    """Check that a subject may have one more party. Those of others that its endpoints stand for do not count.
 
     Raises:
         Refusal: with ``code``.
     """
-    count = sum(map(len, state.subject_at(user).parties.values()))
-    if count >= state.rules.maximum_parties_per_subject:
+    rooms, maximum = state.subject_at(user).parties, state.rules.maximum_parties_per_subject
+    if sum(map(len, rooms.values())) < maximum:
+        return
+    state.require([key for room, names in rooms.items() for key in party_keys(room, names)])
+    parties = [party for room, names in rooms.items() for party in readable_parties(state, room, names).values()]
+    count = sum(party.user == user for party in parties)
+    if count >= maximum:
         raise Refusal(code, f"sender has {count} parties (rooms.maximum_parties_per_subject): leave a room first")
 
 

@@ -358,6 +358,11 @@ class TestJournal:
         await registry.settle({})
 
 
+async def test_a_record_that_is_written_and_checked_must_be_as_both_say(registry: Registry) -> None:
+    mine = commit("1", Write("user:ann", 5, None), checks={"user:ann": 0})
+    assert await registry.commit(mine) == Conflict("user:ann")
+
+
 class TestWindows:
     """A commit that names the window of its loads is taken, or not, as one that does not."""
 

@@ -198,6 +198,16 @@ def test_a_room_and_a_subject_have_their_limits() -> None:
     assert inside(world, "V") == ["ann1"]
 
 
+def test_parties_of_others_on_ones_endpoint_take_nobodys_place() -> None:
+    world = room_of("ann", "bob", rules=Rules(maximum_parties_per_subject=2))
+    world.party("U", "ann", "bob1")  # a service may say so
+    assert world.record("user:bob")["parties"] == {"T": {"bob1": "bob1"}, "U": {"bob1": "bob1"}}
+    world.party("V", "bob", "bob1")
+    assert inside(world, "V") == ["bob1"]
+    world.party("W", "bob", "bob1")
+    assert world.codes == ["not_allowed"]
+
+
 def test_a_service_tells_the_sender_itself_that_its_event_failed() -> None:
     world = room_of("ann", "bob")
     answer = world.say(
