@@ -20,6 +20,7 @@ def hand_over(primary: RedisServer, replica: RedisServer) -> None:
         AssertionError: it takes too long.
     """
     _follow(replica, primary.port)
+    _until(lambda: _info(primary).get("slave0", {}).get("state") == "online", "the primary knows that it has")
     with _ask(primary) as redis:
         redis.execute_command("FAILOVER", "TO", "127.0.0.1", replica.port)
     _until(lambda: _info(replica)["role"] == "master", "the replica is promoted")
