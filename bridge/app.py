@@ -89,7 +89,6 @@ async def _http(settings: Settings, desk: Desk, built: Rooms, health: Health) ->
         yield
         return
     app = make_app(settings, desk, built.rules, health)
-    app.prepare()
     async with serving(app, settings.http):
         yield
 

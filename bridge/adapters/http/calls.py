@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
-from fastapi import Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from bridge.adapters.http.tokens import Claims, Tokens
 from bridge.desk import Desk

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from bridge.adapters.http.calls import LONGEST_IDEMPOTENCY_KEY
 from bridge.adapters.http.problems import GONE, KINDS, PROBLEM
 from bridge.adapters.http.schemas import ENDPOINT_ID, ORGANIZATION, TEXT, USER, Schema
@@ -45,8 +47,8 @@ def document(
     errors: Sequence[int] = (),
     parameters: Sequence[Schema] = (),
     status: int = 200,
-) -> dict[str, Any]:
-    """Return the keyword arguments of a route that tell what it takes and answers.
+) -> Schema:
+    """Return the operation of a route: what it takes and answers.
 
     Args:
         summary: one line.
@@ -57,25 +59,39 @@ def document(
         parameters: of path and query.
         status: of the answer.
     """
-    extra: dict[str, Any] = {"parameters": list(parameters)} if parameters else {}
+    operation: Schema = {"summary": summary}
+    if parameters:
+        operation["parameters"] = list(parameters)
     if 401 not in errors or form:
-        extra["security"] = []  # what `SECURITY` says of all calls does not hold for this one
+        operation["security"] = []  # what `SECURITY` says of all calls does not hold for this one
     if body is not None:
         media = "application/x-www-form-urlencoded" if form else "application/json"
         # One that may be an object or an array must be there if the object has fields that must.
         shapes = body.get("anyOf", [body])
-        extra["requestBody"] = {"required": bool(shapes[0].get("required")), "content": {media: {"schema": body}}}
+        operation["requestBody"] = {"required": bool(shapes[0].get("required")), "content": {media: {"schema": body}}}
     done: dict[str, Any] = {"description": "Done"}
     if answer is not None:
         done["content"] = {"application/json": {"schema": answer}}
     failures = {code: _failure(code) for code in sorted({*errors, *EVERYWHERE})}
-    return {
-        "summary": summary,
-        "status_code": status,
-        "responses": {status: done, **failures},
-        "openapi_extra": extra,
-        "response_model": None,
+    return {**operation, "responses": {status: done, **failures}}
+
+
+def api(paths: Mapping[str, Mapping[str, Schema]], version: str, *, checks_tokens: bool) -> bytes:
+    """Return the document (OpenAPI 3.1), as JSON.
+
+    Args:
+        paths: path -> method -> operation.
+        version: of the bridge.
+        checks_tokens: whether a caller must show one.
+    """
+    document: Schema = {
+        "openapi": "3.1.0",
+        "info": {"title": "Endpoint Bridge", "version": version},
+        "paths": paths,
     }
+    if checks_tokens:
+        document |= {"components": {"securitySchemes": SECURITY}, "security": [dict.fromkeys(SECURITY, ())]}
+    return msgspec.json.encode(document)
 
 
 def query(name: str, schema: Schema, description: str) -> Schema:

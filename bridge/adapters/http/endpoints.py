@@ -6,11 +6,13 @@ Source: reference "endpoint API".
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from bridge.adapters.http import documents as d
 from bridge.adapters.http import schemas as s
 from bridge.adapters.http.calls import Asker, Calls, Fields, answered, fields_of, idempotency_key, params_of, text_of
+from bridge.adapters.http.router import Routes
 from bridge.adapters.http.schemas import Bodies
 from bridge.errors import Refusal
 
@@ -19,9 +21,9 @@ SENDING = ("event", "userId", "userEndpointId", "qos", "masks")
 TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def endpoint_routes(calls: Calls, bodies: Bodies) -> APIRouter:
+def endpoint_routes(calls: Calls, bodies: Bodies) -> Routes:
     """Return the routes of ``/users/endpoints``."""
-    routes = APIRouter(prefix="/users/endpoints", tags=["endpoints"])
+    routes = Routes("endpoints", "/users/endpoints")
 
     async def registered(request: Request) -> str:
         asker, fields = await calls.asker(request), await fields_of(request)
@@ -42,12 +44,16 @@ def endpoint_routes(calls: Calls, bodies: Bodies) -> APIRouter:
 
     on_registering = (*d.WITH_TOKEN, 409, 429)
 
-    @routes.post("", **d.document("Register", body=bodies.registration, answer=s.ENDPOINT_ID, errors=on_registering))
+    @routes.on(
+        "POST", "", d.document("Register", body=bodies.registration, answer=s.ENDPOINT_ID, errors=on_registering)
+    )
     async def register(request: Request) -> Response:
         return answered(await registered(request))
 
-    @routes.post(
-        "/register", **d.document("Register", body=bodies.registration, answer=s.REGISTERED, errors=on_registering)
+    @routes.on(
+        "POST",
+        "/register",
+        d.document("Register", body=bodies.registration, answer=s.REGISTERED, errors=on_registering),
     )
     async def register_by_name(request: Request) -> Response:
         return answered({"id": await registered(request)})
@@ -61,17 +67,18 @@ def endpoint_routes(calls: Calls, bodies: Bodies) -> APIRouter:
 
     on_naming = (*d.WITH_TOKEN, 404)
 
-    @routes.post("/keepalive", **d.document("Keep alive", body=s.NAMED, errors=on_naming, status=204))
+    @routes.on("POST", "/keepalive", d.document("Keep alive", body=s.NAMED, errors=on_naming, status=204))
     async def keep_alive(request: Request) -> Response:
         return await named(request, "keepalive_endpoint", "userEndpointId")
 
-    @routes.post("/unregister", **d.document("Unregister", body=s.UNREGISTRATION, errors=on_naming, status=204))
+    @routes.on("POST", "/unregister", d.document("Unregister", body=s.UNREGISTRATION, errors=on_naming, status=204))
     async def unregister(request: Request) -> Response:
         return await named(request, "unregister_endpoint", "userEndpointId", "reason")
 
-    @routes.post(
+    @routes.on(
+        "POST",
         "/sendEvent",
-        **d.document(
+        d.document(
             "Send an event to a user's endpoints, or to one",
             body=bodies.sending,
             answer=s.SENT,
@@ -94,9 +101,10 @@ def endpoint_routes(calls: Calls, bodies: Bodies) -> APIRouter:
         )
         return answered(found)
 
-    @routes.get(
+    @routes.on(
+        "GET",
         "",
-        **d.document(
+        d.document(
             "List a user's endpoints",
             answer={"type": "array", "items": s.VIEW},
             errors=d.WITH_TOKEN,
@@ -110,11 +118,10 @@ def endpoint_routes(calls: Calls, bodies: Bodies) -> APIRouter:
         organization = calls.organization(asker, request.query_params.get("organizationId"))
         return answered(await calls.call(asker, "list_endpoints", params, organization=organization))
 
-    @routes.get(
+    @routes.on(
+        "GET",
         "/{endpoint}",
-        **d.document(
-            "Look at one", answer=s.VIEW, errors=on_naming, parameters=[d.ENDPOINT_IN_PATH, d.ORGANIZATION_ID]
-        ),
+        d.document("Look at one", answer=s.VIEW, errors=on_naming, parameters=[d.ENDPOINT_IN_PATH, d.ORGANIZATION_ID]),
     )
     async def view_endpoint(request: Request) -> Response:
         asker = await calls.asker(request)

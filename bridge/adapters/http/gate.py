@@ -45,7 +45,6 @@ class Gate:
     Args:
         app: the application.
         http: the limits.
-        prepare: does what would take the loop long when the first one asks for it.
         never_full: paths that are answered however many requests are in hand.
         is_open: no token protects the bridge.
     """
@@ -54,12 +53,10 @@ class Gate:
         self,
         app: App,
         http: Http,
-        prepare: Callable[[], object] = lambda: None,
         *,
         never_full: Collection[str] = (),
         is_open: bool = False,
     ) -> None:
-        self.prepare = prepare
         self._app = app
         self._http = http
         self._never_full = never_full

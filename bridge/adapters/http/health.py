@@ -5,12 +5,13 @@ They need no token: who reaches the port may look. Nothing here names a user or 
 
 from collections.abc import Callable
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from bridge.adapters.http import documents as d
 from bridge.adapters.http.problems import headers_of
+from bridge.adapters.http.router import Routes
 from bridge.adapters.http.schemas import Schema
 from bridge.desk import STARTS
 
@@ -38,18 +39,18 @@ class Health:
         self.exposition = exposition
 
 
-def health_routes(health: Health) -> APIRouter:
+def health_routes(health: Health) -> Routes:
     """Return the routes of ``/healthz``, ``/readyz`` and ``/metrics``."""
-    routes = APIRouter(tags=["health"])
+    routes = Routes("health")
 
-    @routes.get("/healthz", **d.document("Whether the process lives", answer=STATUS))
+    @routes.on("GET", "/healthz", d.document("Whether the process lives", answer=STATUS))
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     ready = d.document("Whether it works, and else why not", answer=STATUS)
     ready["responses"][503]["content"] = {"application/json": {"schema": STATUS}}
 
-    @routes.get("/readyz", **ready)
+    @routes.on("GET", "/readyz", ready)
     async def readyz(_: Request) -> Response:
         faults = health.faults()
         if not faults:
@@ -59,7 +60,7 @@ def health_routes(health: Health) -> APIRouter:
     metrics = d.document("Meters in the text format of Prometheus")
     metrics["responses"][200]["content"] = {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}
 
-    @routes.get("/metrics", **metrics)
+    @routes.on("GET", "/metrics", metrics)
     async def metered(_: Request) -> Response:
         return Response(health.exposition(), media_type=CONTENT_TYPE_LATEST)
 

@@ -6,8 +6,7 @@ Source: reference "endpoint API" and, for the numbers, "rooms and media" A; cont
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from fastapi import Response
-from fastapi.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from bridge.domain.token_rooms import Errno, RoomRefusal
 from bridge.errors import Refusal

@@ -7,14 +7,16 @@ Source: reference "rooms and media" A, contract details 23 to 28.
 import base64
 import binascii
 import secrets
-from typing import Any, cast
+from typing import cast
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from bridge.adapters.http import documents as d
 from bridge.adapters.http import room_schemas as s
 from bridge.adapters.http.calls import Calls, answered, body_of, read_fields
 from bridge.adapters.http.problems import ROOMS
+from bridge.adapters.http.router import Routes
 from bridge.domain.codec import read_document
 from bridge.domain.ids import is_id, is_organization
 from bridge.domain.room_commands import DeleteRoom, JoinRoom, ReadRoom, RoomCommand, Visitor
@@ -36,12 +38,14 @@ _FAULTS_OF_THE_ROOM = {
 _DIVIDER = "~"
 
 
-def room_routes(calls: Calls, rules: Rules, api_key: str) -> APIRouter:
+def room_routes(calls: Calls, rules: Rules, api_key: str) -> Routes:
     """Return the routes of ``/rooms``; ``api_key`` is what a join answers as ``apiKey``."""
-    routes = APIRouter(prefix=ROOMS, tags=["rooms"])
+    routes = Routes("rooms", ROOMS)
 
-    @routes.post(
-        "", **d.document("Create a room", body=s.creation(rules), answer=s.CREATED, errors=d.WITH_TOKEN, status=201)
+    @routes.on(
+        "POST",
+        "",
+        d.document("Create a room", body=s.creation(rules), answer=s.CREATED, errors=d.WITH_TOKEN, status=201),
     )
     async def create(request: Request) -> Response:
         asker = await calls.asker(request)
@@ -78,20 +82,20 @@ def room_routes(calls: Calls, rules: Rules, api_key: str) -> APIRouter:
 
     on_room = (*d.WITH_TOKEN, 404)
 
-    @routes.get("/{token}", **d.document("Look at a room", answer=s.VIEW, errors=on_room, parameters=[s.TOKEN]))
+    @routes.on("GET", "/{token}", d.document("Look at a room", answer=s.VIEW, errors=on_room, parameters=[s.TOKEN]))
     async def read(request: Request) -> Response:
         room, organization = found(request)
         visitor = await somebody(request, organization)
         return answered(await calls.order(organization, ReadRoom(room, visitor)))
 
-    @routes.delete("/{token}", **d.document("Delete a room", errors=on_room, parameters=[s.TOKEN], status=204))
+    @routes.on("DELETE", "/{token}", d.document("Delete a room", errors=on_room, parameters=[s.TOKEN], status=204))
     async def delete(request: Request) -> Response:
         room, organization = found(request)
         visitor = await somebody(request, organization)
         await calls.order(organization, DeleteRoom(room, visitor))
         return Response(status_code=204)
 
-    acting: dict[str, Any] = d.document(
+    acting = d.document(
         "Join, refresh, leave, report media",
         body=s.ACTION,
         answer=s.ACTED,
@@ -102,9 +106,9 @@ def room_routes(calls: Calls, rules: Rules, api_key: str) -> APIRouter:
         f"{errno:d} {fault}" for errno, fault in _FAULTS_OF_THE_ROOM.items()
     )
     acting["responses"][204] = {"description": "Left, or the report was taken"}
-    acting["openapi_extra"]["security"] = []  # to join, nobody has to be known
+    acting["security"] = []  # to join, nobody has to be known
 
-    @routes.post("/{token}", **acting)
+    @routes.on("POST", "/{token}", acting)
     async def act(request: Request) -> Response:
         room, organization = found(request)
         visitor = await _visitor(calls, request, organization) or Visitor()

@@ -1,22 +1,64 @@
-"""The router: from a request's path and method to its handler, as plain ASGI.
-
-FastAPI keeps the table of routes and writes ``/openapi.json`` of it. What it does besides for each request (it resolves
-dependencies, validates models, opens stacks of exits) no handler here needs, and it took half of a call's time.
-"""
+"""The router: from a request's path and method to its handler, as plain ASGI; and what the document says of each."""
 
 import re
 from collections.abc import Awaitable, Callable, Collection
 from typing import NamedTuple
 
-from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import compile_path
 
 from bridge.adapters.http.gate import Receive, Scope, Send
 from bridge.adapters.http.problems import problem
+from bridge.adapters.http.schemas import Schema
 from bridge.errors import Refusal
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Route(NamedTuple):
+    """One call.
+
+    Attributes:
+        method: in capitals.
+        path: what stands in braces in it is any one level.
+        handler: answers it.
+        operation: what the document says of it; None: it is not told of.
+        name: by which the document knows it, besides path and method.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    operation: Schema | None
+    name: str
+
+
+class Routes(list[Route]):
+    """The routes of one noun.
+
+    Args:
+        tag: the noun.
+        prefix: stands before each path.
+    """
+
+    def __init__(self, tag: str, prefix: str = "") -> None:
+        super().__init__()
+        self.tag = tag
+        self._prefix = prefix
+
+    def add(self, method: str, path: str, handler: Handler, operation: Schema | None = None, name: str = "") -> None:
+        """Add a route; its name is the handler's where none is given."""
+        self.append(Route(method, self._prefix + path, handler, operation, name or handler.__name__))
+
+    def on(self, method: str, path: str, operation: Schema) -> Callable[[Handler], Handler]:
+        """Return what adds a route of the function that it decorates."""
+
+        def add(handler: Handler) -> Handler:
+            self.add(method, path, handler, operation)
+            return handler
+
+        return add
 
 
 class _Request(Request):
@@ -38,22 +80,28 @@ class Router:
 
     Args:
         empty_error_bodies: what there is no route for is answered without a body.
+
+    Attributes:
+        paths: what the document says: path -> method -> operation.
     """
 
     def __init__(self, *, empty_error_bodies: bool) -> None:
         self._empty_error_bodies = empty_error_bodies
         self._fixed: dict[str, dict[str, Handler]] = {}
         self._forms: dict[str, _Form] = {}
+        self.paths: dict[str, dict[str, Schema]] = {}
 
-    def include(self, routes: APIRouter, prefix: str = "") -> None:
-        """Take the routes of a router, whose paths stand behind ``prefix``."""
-        for route in routes.routes:
-            assert isinstance(route, APIRoute)
-            for method in route.methods or ():
-                self.add(method, prefix + route.path, route.endpoint)
+    def include(self, routes: Routes, prefix: str = "") -> None:
+        """Take the routes of a noun, whose paths stand behind ``prefix``."""
+        for method, path, handler, operation, name in routes:
+            self.add(method, prefix + path, handler)
+            if operation is not None:
+                of_path = self.paths.setdefault(prefix + path, {})
+                known_as = re.sub(r"\W", "_", f"{name}{prefix}{path}_{method.lower()}")
+                of_path[method.lower()] = {"tags": [routes.tag], "operationId": known_as, **operation}
 
     def add(self, method: str, path: str, handler: Handler) -> None:
-        """Take one route; what stands in braces in its path is any one level of it."""
+        """Take one route."""
         if "{" in path:
             methods = self._forms.setdefault(path, _Form(compile_path(path)[0], {})).methods
         else:

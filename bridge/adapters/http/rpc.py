@@ -1,9 +1,11 @@
 """``POST /rpc/{method}``: the table of `bridge.domain.methods` over HTTP."""
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from bridge.adapters.http import documents as d
 from bridge.adapters.http.calls import JSON, Calls, body_of, idempotency_key
+from bridge.adapters.http.router import Routes
 from bridge.adapters.http.rpc_schemas import described
 from bridge.adapters.http.schemas import Bodies, an_object
 from bridge.domain.intake import answer
@@ -11,9 +13,9 @@ from bridge.domain.intake import answer
 ERRORS = (*d.WITH_TOKEN, 404, 409, 429)
 
 
-def rpc_routes(calls: Calls, bodies: Bodies) -> APIRouter:
+def rpc_routes(calls: Calls, bodies: Bodies) -> Routes:
     """Return a route for each method that can be described, and one for all others."""
-    routes = APIRouter(tags=["rpc"])
+    routes = Routes("rpc")
 
     async def call(request: Request) -> Response:
         method = request.scope["path"].rpartition("/")[2]
@@ -36,6 +38,6 @@ def rpc_routes(calls: Calls, bodies: Bodies) -> APIRouter:
             errors=ERRORS,
             parameters=[d.ORGANIZATION_ID],
         )
-        routes.post(f"/rpc/{method}", name=method, **said)(call)
-    routes.post("/rpc/{method}", include_in_schema=False)(call)
+        routes.add("POST", f"/rpc/{method}", call, said, method)
+    routes.add("POST", "/rpc/{method}", call)
     return routes

@@ -1,10 +1,11 @@
 """``POST /security/oauth/token`` (RFC 6749), for development and tests."""
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from bridge.adapters.http import documents as d
 from bridge.adapters.http.issuer import MAXIMUM_FIELDS, TokenIssuer
+from bridge.adapters.http.router import Routes
 from bridge.adapters.http.schemas import ID, ORGANIZATION, TOKENS, Schema, an_object
 
 _SAID: Schema = {"type": "string", "minLength": 1}
@@ -27,13 +28,14 @@ FORM: Schema = {
 }
 
 
-def security_routes(issuer: TokenIssuer) -> APIRouter:
+def security_routes(issuer: TokenIssuer) -> Routes:
     """Return the one route."""
-    routes = APIRouter(tags=["security"])
+    routes = Routes("security")
 
-    @routes.post(
+    @routes.on(
+        "POST",
         "/security/oauth/token",
-        **d.document("Get a token", body=FORM, form=True, answer=TOKENS, errors=(400, 401)),
+        d.document("Get a token", body=FORM, form=True, answer=TOKENS, errors=(400, 401)),
     )
     async def token(request: Request) -> Response:
         body, authorization = await request.body(), request.headers.get("authorization")

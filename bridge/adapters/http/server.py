@@ -4,18 +4,17 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import structlog
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import Response
 
-from bridge.adapters.http.calls import Calls
+from bridge.adapters.http.calls import JSON, Calls
 from bridge.adapters.http.connections import IDLE_SECONDS, Bounds, Connection
-from bridge.adapters.http.documents import SECURITY
+from bridge.adapters.http.documents import api
 from bridge.adapters.http.endpoints import endpoint_routes
 from bridge.adapters.http.gate import App, Gate
 from bridge.adapters.http.health import HEALTH_PATHS, Health, health_routes
@@ -37,19 +36,6 @@ STOP_SECONDS = 2
 BACKLOG = 1024
 
 
-class _Api(FastAPI):
-    def __init__(self, *, checks_tokens: bool, **rest: Any) -> None:
-        super().__init__(**rest)
-        self._security: dict[str, Any] = {}
-        if checks_tokens:
-            self._security = {"components": {"securitySchemes": SECURITY}, "security": [dict.fromkeys(SECURITY, ())]}
-
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            self.openapi_schema = super().openapi() | self._security
-        return self.openapi_schema
-
-
 def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Gate:
     """Return the application.
 
@@ -57,37 +43,29 @@ def make_app(settings: Settings, desk: Desk, rules: Rules, health: Health) -> Ga
         ConfigError: a key file of ``[auth]`` cannot be used.
     """
     http, auth = settings.http, settings.auth
-    app = _Api(
-        checks_tokens=auth.mode == "jwt",
-        title="Endpoint Bridge",
-        version=_version(),
-        docs_url=None,  # their pages load scripts from elsewhere
-        redoc_url=None,
-        redirect_slashes=False,
-    )
     calls = Calls(Tokens(auth), desk, rules, settings.default_organization)
     bodies = Bodies(rules, is_open=auth.mode == "none")
     router = Router(empty_error_bodies=http.empty_error_bodies)
 
-    def include(routes: APIRouter, prefix: str = "") -> None:
-        app.include_router(routes, prefix=prefix)
-        router.include(routes, prefix)
-
-    include(endpoint_routes(calls, bodies), http.base_path)
-    include(rpc_routes(calls, bodies))
-    include(room_routes(calls, rules, settings.rooms.api_key))
-    include(health_routes(health))
+    router.include(endpoint_routes(calls, bodies), http.base_path)
+    router.include(rpc_routes(calls, bodies))
+    router.include(room_routes(calls, rules, settings.rooms.api_key))
+    router.include(health_routes(health))
     if auth.token_endpoint:
         routes = security_routes(TokenIssuer(auth, settings.default_organization))
         # Clients know it with and without the path of the API.
         for prefix in dict.fromkeys((http.base_path, "")):
-            include(routes, prefix)
+            router.include(routes, prefix)
+
+    @cache
+    def document() -> bytes:
+        return api(router.paths, _version(), checks_tokens=auth.mode == "jwt")
 
     async def described(_: Request) -> Response:
-        return JSONResponse(app.openapi())
+        return Response(document(), media_type=JSON)
 
     router.add("GET", "/openapi.json", described)
-    return Gate(router, http, prepare=app.openapi, never_full=HEALTH_PATHS, is_open=auth.is_open)
+    return Gate(router, http, never_full=HEALTH_PATHS, is_open=auth.is_open)
 
 
 def _version() -> str:
