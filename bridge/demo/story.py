@@ -24,6 +24,7 @@ PAUSE_SECONDS = 0.6  # after each chapter, for eyes; less where the time is shor
 REST_SECONDS = 4.0
 ROUND_SECONDS = 17.0  # one round with its pauses, with something to spare
 BARE_ROUND_SECONDS = 7.0  # without them
+LONGEST_SHOWN_BYTES = 200  # of what is no event of the bridge
 
 Event = Mapping[str, Any]
 
@@ -167,16 +168,23 @@ class Story:
                     self._heard.wait(min(left, 0.2))
 
     def _hear(self, endpoint: str, payload: bytes) -> None:
-        event = json.loads(payload)
+        try:
+            event = json.loads(payload)
+            copy = (endpoint, event["id"])
+            line = f"{event['timestamp'][11:23]}  {endpoint:<10}  {event['type']:<34}  {in_words(event)}"
+        except (ValueError, LookupError, TypeError, AttributeError):  # somebody's own, by sendEvent for example
+            event, copy = {}, None
+            line = f"{'':12}  {endpoint:<10}  {payload[:LONGEST_SHOWN_BYTES].decode(errors='replace')}"
         with self._heard:
-            if (endpoint, event["id"]) in self._seen:
+            if copy in self._seen:
                 return  # at least once: a copy of what was told already
-            self._seen.add((endpoint, event["id"]))
+            if copy is not None:
+                self._seen.add(copy)
             found = next((one for one in self._open if one.fits(endpoint, event)), None)
             if found:
                 self._open.remove(found)
             if self.session:  # else it is still cleaning up
-                self._say(f"{event['timestamp'][11:23]}  {endpoint:<10}  {event['type']:<34}  {in_words(event)}")
+                self._say(line)
             self._heard.notify_all()
 
 

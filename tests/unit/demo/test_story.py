@@ -79,6 +79,32 @@ def test_nothing_is_missing_where_all_is_heard(monkeypatch: pytest.MonkeyPatch) 
     assert sum("12:00:00.000" in line for line in lines) == story.expected  # the copies are not told
 
 
+BY_HAND = (
+    b'{"type": "TeaReadyEvent", "timestamp": "2026-01-01T16:00:00Z"}',  # as `scripts/run` says how to send
+    b'{"id": "1", "type": "LeaveSessionEvent", "timestamp": "2026-01-01T16:00:00Z", "leavingUsers": 5}',
+    b'{"id": "2", "type": ["?"], "timestamp": 5}',
+    b'["tea"]',
+    b"tea \xff",
+)
+
+
+class MeddledWorld(PerfectWorld):
+    """Somebody sends events of their own meanwhile."""
+
+    def tell(self, topic: str, message: Any = "") -> None:
+        super().tell(topic, message)
+        if self.hear is not None:
+            for payload in BY_HAND:
+                self.hear("ann-phone", payload)
+
+
+def test_what_others_send_meanwhile_is_shown_and_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, missing, lines = played(MeddledWorld(), monkeypatch)
+    assert missing == []
+    for payload in BY_HAND:
+        assert f"{'':12}  ann-phone   {payload.decode(errors='replace')}" in lines
+
+
 def test_what_is_not_heard_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     _, missing, lines = played(PerfectWorld(silent_about="DeviceStatusChangedEvent"), monkeypatch)
     status = 'DeviceStatusChangedEvent {"uuid": "desk-lamp", "status": {"brightness": 80}}'
