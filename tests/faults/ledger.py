@@ -96,11 +96,16 @@ class Ledger:
                 decided[event["type"], event["about"]] = event["id"]
                 self._decided_again.append((number, f"input {number} made {first} and {event}"))
 
+    def is_told(self, kind: str) -> bool:
+        """Whether the next fault of a kind is told of, and not only counted."""
+        return self.counts[kind] < MOST_TOLD
+
     def fault(self, kind: str, what: str) -> None:
         """Note what must not be."""
         with self.lock:
+            is_told = self.is_told(kind)
             self.counts[kind] += 1
-            if self.counts[kind] <= MOST_TOLD:
+            if is_told:
                 self.faults.append(f"{kind}: {what[:LONGEST_TOLD]}")
 
     def settle(self) -> Settled:

@@ -167,7 +167,8 @@ class Run:
             if traffic.was_heard(endpoint, number):
                 ledger.counts["lost by the broker"] += 1
             else:
-                ledger.fault("lost", f"after {what}: {endpoint} was not told of {traffic.describe(number)}")
+                said = traffic.describe(number) if ledger.is_told("lost") else f"input {number}"
+                ledger.fault("lost", f"after {what}: {endpoint} was not told of {said}")
         for kind, findings in (("decided twice", decided_again), ("version regressions", went_back)):
             for finding in findings:
                 ledger.fault(kind, f"after {what}: {finding}")
