@@ -27,13 +27,13 @@ def test_a_silent_endpoint_is_reminded_then_sick_then_expired(shared: Stack, fre
     other = register(world, user, fresh("other"))
     mark = world.mark()
     asked = time.monotonic()
-    silent = register(world, user, fresh("silent"), 3, serverKeepAliveReminderOn=True)
+    silent = register(world, user, fresh("silent"), 6, serverKeepAliveReminderOn=True)
     answered = time.monotonic()
 
     reminder = world.expect(
         lambda m: m.endpoint == silent and m.type == "UserEndpointKeepAliveReminderEvent", mark=mark, what="reminder"
     )
-    assert reminder.json["keepAliveSeconds"] == 3
+    assert reminder.json["keepAliveSeconds"] == 6
     assert reminder.json["userEndpointId"] == silent
     assert states(world, user)[silent] == "HEALTHY"
     sick = world.expect(
@@ -51,7 +51,7 @@ def test_a_silent_endpoint_is_reminded_then_sick_then_expired(shared: Stack, fre
     assert states(world, user) == {other: "HEALTHY"}
     # The clock began between question and answer; never before the time, late only as far as ticks and load make it.
     early = 0.02  # two clocks of milliseconds, rounded
-    for found, due in ((reminder, 2.0), (sick, 2.5), (told[0], 3.0), (told[1], 3.0)):
+    for found, due in ((reminder, 4.0), (sick, 5.0), (told[0], 6.0), (told[1], 6.0)):
         assert found.at - asked >= due - early, (found.type, found.at - asked)
         assert found.at - answered <= due + 1.0 + LATE_SECONDS, (found.type, found.at - answered)
     order = [m.type for m in world.since(mark) if m.endpoint in (silent, other)]
@@ -65,7 +65,7 @@ def test_a_silent_endpoint_is_reminded_then_sick_then_expired(shared: Stack, fre
     versions = [m.json["version"] for m in world.since(mark) if m.endpoint == other]
     assert versions == sorted(set(versions))
     expires = datetime.fromisoformat(reminder.json["expiresAt"]) - datetime.fromisoformat(reminder.json["timestamp"])
-    assert 0 <= expires.total_seconds() <= 1.0
+    assert 0 <= expires.total_seconds() <= 2.0
 
 
 def test_expiry_is_within_a_second_of_its_deadline(shared: Stack, fresh: Fresh) -> None:
