@@ -1,7 +1,7 @@
 """The connection to Redis: commands go out in one trip, and once more on a new connection where that was lost.
 
-Redis (>= 7.0) or Valkey (>= 7.2) through redis-py's connection (URLs, TLS, authentication, RESP) and hiredis' packer.
-Every new connection is checked before it is used: a server that may lose records, or that takes none, is left alone.
+Redis (>= 7.0) or Valkey (>= 7.2). Every new connection is checked before it is used: a server that may lose records, or
+that takes none, is left alone.
 """
 
 import asyncio
@@ -9,25 +9,20 @@ import hashlib
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import hiredis
-from redis.asyncio.connection import Connection, SSLConnection, parse_url
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
-
+from bridge.adapters.redis_wire import Command, Refused, Wire, open_wire, pack, read_address
 from bridge.errors import ConfigError, RegistryUnavailable
 
-Command = tuple[str | int | bytes, ...]
 Then = Callable[[list[Any]], Sequence[Command]]
-_pack = cast("Callable[[Command], bytes]", hiredis.pack_command)
-_DISCARD = _pack(("DISCARD",))
+_DISCARD = pack(("DISCARD",))
+_INFO = pack(("INFO",))
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.5  # between attempts on a lost connection
 SLOWEST_BYTES_PER_SECOND = 4 * 1024 * 1024  # a large commit may take longer than the timeout by its size over this
 ALWAYS_TAKEN_BYTES = 1024 * 1024  # the lowest that proto-max-bulk-len and client-query-buffer-limit can be set to
 MAXIMUM_CUTS = 3  # so often Redis may end the connection over one larger request before that is taken for its answer
 OLDEST_SERVER = (7, 0)
-CLIENT_NAME = "endpoint-bridge"  # in CLIENT LIST
 _ARGUMENTS = ", with args beginning with"  # of a command that is renamed, for example: here the password would follow
 
 REMEDIES = {
@@ -95,20 +90,16 @@ class RedisConnection:
         tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         try:
-            options: dict[str, Any] = {**parse_url(url)}
-            make: type[Connection] = options.pop("connection_class", Connection)
-            # What is set here wins over the URL, which could ask for another protocol or for decoded replies.
-            options |= {"protocol": 2, "decode_responses": False, "driver_info": None, "client_name": CLIENT_NAME}
-            options |= {"socket_timeout": None, "socket_connect_timeout": timeout_seconds}
-            self._connection = make(**options)
-        except (ValueError, TypeError):  # their text may quote a part of the password
+            self._address = read_address(url)
+        except ValueError:  # its text may quote a part of the password
             raise ConfigError(
                 "redis.url cannot be read; the form is redis://user:password@host:port/database"
             ) from None
         self._tls = tls
         self._timeout_seconds = timeout_seconds
-        self._loads = [_pack(("SCRIPT", "LOAD", script.text)) for script in scripts]
+        self._loads = [pack(("SCRIPT", "LOAD", script.text)) for script in scripts]
         self._lock = asyncio.Lock()
+        self._wire: Wire | None = None
         self.watch = 0
 
     async def open(self) -> None:
@@ -119,15 +110,15 @@ class RedisConnection:
             Unfit: it is too old, may evict records or is part of a cluster; a TLS file cannot be used.
         """
         for reply in await self._send(self._loads):
-            if isinstance(reply, ResponseError):
+            if isinstance(reply, Refused):
                 raise RegistryUnavailable(reason(reply)) from reply
 
     async def close(self) -> None:
         """End the connection. A later request would open it again."""
-        await self._connection.disconnect(nowait=True)
+        self._end()
 
     async def ask(self, *commands: Command) -> list[Any]:
-        """Send commands in one trip and return their replies; a refusal is a reply, too (`ResponseError`).
+        """Send commands in one trip and return their replies; a refusal is a reply, too (`Refused`).
 
         All commands must be safe to repeat: they go out again on a new connection where the first was lost. A second
         failure is enough.
@@ -135,7 +126,7 @@ class RedisConnection:
         Raises:
             RegistryUnavailable: no answer, or a server that cannot be used now (`Unfit`); names the remedy.
         """
-        return await self._send([_pack(command) for command in commands])
+        return await self._send([pack(command) for command in commands])
 
     async def ask_then(self, commands: Sequence[Command], then: Then) -> list[Any]:
         """Send commands in one trip, and what ``then`` makes of their replies in a second one, on the same connection.
@@ -154,7 +145,30 @@ class RedisConnection:
             RegistryUnavailable: see `ask`.
             RequestTooLarge: the server's limits forbid it.
         """
-        return await self._send([_pack(command) for command in commands], then)
+        return await self._send([pack(command) for command in commands], then)
+
+    async def ask_under(self, watch: int, *commands: Command) -> list[Any] | None:
+        """Send commands in one trip, once, where the watch of that number still stands.
+
+        Where something is refused the connection ends, and with it any transaction that stands open.
+
+        Returns:
+            The replies; None where it stands no more, or was lost on the way: nobody knows then what became of them.
+        """
+        async with self._lock:
+            wire = self._wire
+            if wire is None or not wire.is_open or watch != self.watch:
+                return None
+            packed = [pack(command) for command in commands]
+            size = sum(map(len, packed))
+            deadline = asyncio.get_running_loop().time() + self._timeout_seconds + size / SLOWEST_BYTES_PER_SECOND
+            try:
+                replies = await wire.exchange(packed, deadline)
+            except (Refused, OSError):
+                return None
+            if any(isinstance(reply, Refused) for reply in replies):
+                self._end()
+            return replies
 
     async def _send(self, packed: list[bytes], then: Then | None = None) -> list[Any]:
         if not packed:
@@ -168,71 +182,68 @@ class RedisConnection:
             while True:
                 is_connected = False
                 try:
-                    async with asyncio.timeout_at(deadline) as patience:
-                        await self._connect()
-                        is_connected = True
-                        replies = await self._trip(packed)
-                        following = [_pack(command) for command in then(replies)] if then is not None else []
-                        if following:
-                            size = sum(map(len, following))
-                            patience.reschedule(deadline + size / SLOWEST_BYTES_PER_SECOND)
-                            replies += await self._trip(following)
-                            if any(isinstance(reply, ResponseError) for reply in replies):
-                                await self._connection.disconnect(nowait=True)
-                        return replies
+                    wire = await self._connected(deadline)
+                    is_connected = True
+                    replies = await self._trip(wire, packed, deadline)
+                    following: list[bytes] = []
+                    if then is not None and wire.is_open:
+                        following = [pack(command) for command in then(replies)]
+                    if following:
+                        size = sum(map(len, following))
+                        replies += await self._trip(wire, following, deadline + size / SLOWEST_BYTES_PER_SECOND)
+                        if any(isinstance(reply, Refused) for reply in replies):
+                            self._end()
                 except RegistryUnavailable:
-                    await self._connection.disconnect(nowait=True)
+                    self._end()
                     raise
-                except (RedisError, OSError) as error:
+                except (Refused, OSError) as error:
                     failures += 1
-                    cuts += is_connected and not isinstance(error, TimeoutError) and not _is_refusal(error)
-                    await self._connection.disconnect(nowait=True)
+                    cuts += is_connected and not isinstance(error, TimeoutError | Refused)
+                    self._end()
                     if cuts == MAXIMUM_CUTS and size > ALWAYS_TAKEN_BYTES:
                         raise RequestTooLarge(str(error)) from error
                     if loop.time() + pause_seconds > deadline or (failures > 1 and then is None):
-                        is_tls = isinstance(self._connection, SSLConnection)
-                        raise RegistryUnavailable(reason(error, is_tls=is_tls)) from error
+                        raise RegistryUnavailable(reason(error, is_tls=self._address.is_tls)) from error
+                else:
+                    return replies
                 await asyncio.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
 
-    async def _connect(self) -> None:
-        if self._connection.is_connected:
-            return
-        if self._tls is not None and isinstance(self._connection, SSLConnection):
+    async def _connected(self, deadline: float) -> Wire:
+        if self._wire is not None and self._wire.is_open:
+            return self._wire
+        context = None
+        if self._address.is_tls:
             try:
-                self._connection.ssl_context.context = self._tls()
+                context = self._tls() if self._tls is not None else ssl.create_default_context()
             except ConfigError as error:
                 raise Unfit(str(error)) from None
         self.watch += 1
-        [info] = await self._exchange([_pack(("INFO",))])  # this opens it
-        if isinstance(info, ResponseError):
+        self._wire = wire = await open_wire(self._address, context, deadline)
+        [info] = await wire.exchange([_INFO], deadline)
+        if isinstance(info, Refused):
             raise RegistryUnavailable(reason(info)) from info
         _check(dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line))
+        return wire
 
-    async def _trip(self, packed: list[bytes]) -> list[Any]:
+    async def _trip(self, wire: Wire, packed: list[bytes], deadline: float) -> list[Any]:
         """Send once and read every reply; scripts that the server forgot go before a second time."""
-        replies = await self._exchange(packed)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
+        replies = await wire.exchange(packed, deadline)
+        refusals = _refusals(replies)
+        if "NOSCRIPT" in refusals:
             first = [_DISCARD, *self._loads]  # what stood after the script may have begun a transaction
             self.watch += 1
-            replies = (await self._exchange(first + packed))[len(first) :]
-        if any(isinstance(reply, ReadOnlyError) for reply in replies):
-            await self._connection.disconnect(nowait=True)  # demoted: its name may lead to the new primary by now
+            replies = (await wire.exchange(first + packed, deadline))[len(first) :]
+            refusals = _refusals(replies)
+        if "LOADING" in refusals:
+            raise refusals["LOADING"]  # it will be over soon
+        if "READONLY" in refusals:
+            self._end()  # demoted: its name may lead to the new primary by now
         return replies
 
-    async def _exchange(self, packed: list[bytes]) -> list[Any]:
-        connection = self._connection
-        try:
-            await connection.send_packed_command(packed, check_health=False)
-        except RuntimeError as error:  # uvloop's word for a transport that was reset while nobody used it
-            raise ConnectionResetError("it reset the connection") from error
-        replies: list[Any] = []
-        for _ in packed:
-            try:
-                replies.append(await connection.read_response())
-            except ResponseError as refusal:
-                replies.append(refusal)
-        return replies
+    def _end(self) -> None:
+        if self._wire is not None:
+            self._wire.end(ConnectionAbortedError("the bridge closed the connection"))
 
 
 def _check(facts: dict[str, str]) -> None:
@@ -257,32 +268,25 @@ def _check(facts: dict[str, str]) -> None:
         raise RegistryUnavailable(f"Redis is no primary, it follows {primary}: {REMEDIES['READONLY']}")
 
 
-def code(error: Exception) -> str:
-    """Return the first word of a refusal: ``OOM``."""
-    return getattr(error, "status_code", None) or str(error).partition(" ")[0]
+def _refusals(replies: list[Any]) -> dict[str, Refused]:
+    return {reply.code: reply for reply in replies if isinstance(reply, Refused)}
 
 
 def reason(error: Exception, *, is_tls: bool = False) -> str:
     """Return what happened and what to do about it, for the log."""
-    remedy = REMEDIES.get(code(error))
-    if remedy:
-        return f"Redis refused ({code(error)}): {remedy}"
-    if _is_refusal(error):
-        return f"Redis refused: {str(error).partition(_ARGUMENTS)[0]}"
-    cause = error.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if isinstance(error, Refused):
+        remedy = REMEDIES.get(error.code)
+        words = str(error).removeprefix("ERR ").partition(_ARGUMENTS)[0]
+        return f"Redis refused ({error.code}): {remedy}" if remedy else f"Redis refused: {words}"
+    if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"Redis shows a certificate that cannot be trusted ({cause.verify_message}): set redis.ca_file to that of "
+            f"Redis shows a certificate that cannot be trusted ({error.verify_message}): set redis.ca_file to that of "
             "the authority that signed it, and the host in redis.url to a name that stands in it"
         )
-    if isinstance(cause, ssl.SSLError):
+    if isinstance(error, ssl.SSLError):
         return (
-            f"TLS with Redis failed ({cause.reason}): does the port in redis.url speak TLS, and does the server "
+            f"TLS with Redis failed ({error.reason}): does the port in redis.url speak TLS, and does the server "
             "ask for another redis.certificate_file?"
         )
     doubt = ", does that port speak TLS, and does it ask for redis.certificate_file" if is_tls else ""
     return f"Redis does not answer: {str(error) or 'no answer in time'}; is it running where redis.url points{doubt}?"
-
-
-def _is_refusal(error: Exception) -> bool:
-    return isinstance(error, ResponseError) or getattr(error, "status_code", None) is not None

@@ -10,18 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from redis.exceptions import ResponseError
 
-from bridge.adapters.redis_connection import (
-    REMEDIES,
-    Command,
-    RedisConnection,
-    RequestTooLarge,
-    Script,
-    Unfit,
-    code,
-    reason,
-)
+from bridge.adapters.redis_connection import REMEDIES, RedisConnection, RequestTooLarge, Script, Unfit, reason
+from bridge.adapters.redis_wire import Command, Refused
 from bridge.adapters.transaction import UNNAMED, Transaction
 from bridge.domain.values import (
     KINDS,
@@ -158,15 +149,15 @@ class RedisRegistry:
 
         def then(replies: list[Any]) -> list[Command]:
             *_, answer, begun = replies
-            is_refused = any(isinstance(reply, ResponseError) for reply in replies)
+            is_refused = any(isinstance(reply, Refused) for reply in replies)
             is_lost = is_watched and self._redis.watch != watch
             if not is_refused and not is_lost and answer[0] == b"free" and not is_claimed(replies):
                 return transaction.changes(floor=answer[1])
             return [("DISCARD",)] if begun == b"OK" else []
 
         replies = await self._redis.ask_then(check, then)
-        fault = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
-        if fault is not None and code(fault) not in REMEDIES:
+        fault = next((reply for reply in replies if isinstance(reply, Refused)), None)
+        if fault is not None and fault.code not in REMEDIES:
             return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
         (status, detail), done = _granted(replies)[len(check) - 2], replies[-1]
         if status == b"fenced":
@@ -344,8 +335,8 @@ _owner_decoder = msgspec.json.Decoder(Owner)
 def _granted(replies: list[Any], *, lenient: bool = False) -> list[Any]:
     """Return the replies of commands that must not be refused; ``lenient``: a key of the wrong type answers None."""
     for number, reply in enumerate(replies):
-        if isinstance(reply, ResponseError):
-            if not lenient or code(reply) != "WRONGTYPE":
+        if isinstance(reply, Refused):
+            if not lenient or reply.code != "WRONGTYPE":
                 raise RegistryUnavailable(reason(reply)) from reply
             replies[number] = None
     return replies

@@ -3,7 +3,8 @@
 The writes go from the request into the registry as they are, in one MULTI/EXEC: a script would read every byte of them.
 """
 
-from bridge.adapters.redis_connection import Command, Script
+from bridge.adapters.redis_connection import Script
+from bridge.adapters.redis_wire import Command
 from bridge.domain.values import Commit, Write
 
 NO_ENTRY, UNNAMED = "-", "?"  # what is kept of a commit besides its token: it had no journal entry, or one

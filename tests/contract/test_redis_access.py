@@ -186,9 +186,8 @@ def test_no_right_is_asked_for_that_is_not_used() -> None:
     adapters = ROOT / "bridge" / "adapters"
     sources = [*(adapters / "lua").glob("*.lua"), *adapters.glob("re*.py"), adapters / "transaction.py"]
     words = {word.lower() for source in sources for word in re.findall(r"""["']([A-Z]+)["']""", source.read_text())}
-    by_redis_py = {"client|setname", "select"}
     rights = {word.removeprefix("+") for word in acl_command("bridge", "") if word.startswith("+")}
-    assert {right for right in rights - by_redis_py if not set(right.split("|")) <= words} == set()
+    assert {right for right in rights if not set(right.split("|")) <= words} == set()
 
 
 async def test_the_rights_end_at_the_key_prefix(real: OnRedis) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bridge.adapters import registry as registry_module
-from bridge.adapters.redis_connection import Command, Then
+from bridge.adapters.redis_connection import Then
+from bridge.adapters.redis_wire import Command, Wire
 from bridge.adapters.registry import MAXIMUM_RACES
 from bridge.domain.values import (
     SENT_SECONDS,
@@ -162,13 +163,13 @@ async def test_a_batch_takes_three_trips_and_its_records_pass_through_no_script(
     real: OnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trips: list[list[bytes]] = []
-    exchange = real.registry._redis._exchange
+    exchange = Wire.exchange
 
-    async def counted(packed: list[bytes]) -> list[Any]:
+    async def counted(wire: Wire, packed: list[bytes], deadline: float) -> list[Any]:
         trips.append(packed)
-        return await exchange(packed)
+        return await exchange(wire, packed, deadline)
 
-    monkeypatch.setattr(real.registry._redis, "_exchange", counted)
+    monkeypatch.setattr(Wire, "exchange", counted)
     keys = [f"user:{number}" for number in range(250)]
     await real.registry.load({ORG: Want(keys)})
     body = '"%s"' % ("x" * 700)
