@@ -161,7 +161,7 @@ class Wire(asyncio.Protocol):
         self.end(self._last_word() or exc or ConnectionResetError("it closed the connection"))
 
     def _last_word(self) -> Exception | None:
-        """Why it hung up, where it said so, unasked: it has no place for one more; later, it cannot read what it got."""
+        """Why it hung up, where it said so, unasked: no place for one more, or later a request too large."""
         last = self._replies[-1] if self._replies else None
         if not isinstance(last, Refused):
             return None

@@ -1,4 +1,4 @@
-"""The registry in Redis: one pipelined trip per load, a check and a transaction per commit.
+"""The registry in Redis: one pipelined trip per load, a check (where one is needed) and a transaction per commit.
 
 Keys of an organization share the hash tag ``{organization}``; every key is listed in the design, section 6.
 A key of the wrong Redis type reads as absent or empty, and the commit that would touch it answers `Corrupt`.
@@ -7,13 +7,14 @@ A key of the wrong Redis type reads as absent or empty, and the commit that woul
 import ssl
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bridge.adapters.redis_connection import REMEDIES, RedisConnection, RequestTooLarge, Script, Unfit, reason
 from bridge.adapters.redis_wire import Command, Refused
 from bridge.adapters.transaction import UNNAMED, Transaction
+from bridge.domain.ids import WATCHERS_KEY
 from bridge.domain.values import (
     KINDS,
     SENT_SECONDS,
@@ -39,7 +40,18 @@ WALK_STEP = 200  # keys of any kind that one step of a walk looks at
 JOURNAL_CHUNK = 100  # journal entries in one answer; one may hold a whole batch's outputs
 MAXIMUM_RACES = 10  # so often a commit is tried that another bridge's comes before
 SCRIPTS = ("check", "claim", "tick", "lease", "fence", "audit")
+LOOKED_AT = {"journal": b"stream", "deadlines": b"zset", WATCHERS_KEY: b"string"}
+"""What most commits change beside "bridges", and a record that most read though it seldom is there -> its Redis type.
+
+Each load tells what they are, so that most commits need no look of their own."""
 CLOCK_AHEAD_MS = 2000  # how far a moment's clock runs on after the last tick; tick.lua knows it, too
+
+
+class _Seen(NamedTuple):
+    """What a load saw of an organization: its floor, and which of `LOOKED_AT` are not there."""
+
+    floor: int
+    absent: Collection[str]
 
 
 class RedisRegistry:
@@ -75,6 +87,7 @@ class RedisRegistry:
         self._bridge = bridge
         self._epoch = 0
         self._window = self._window_watch = 0
+        self._seen: dict[str, _Seen] = {}  # in this window, of the organizations that may be committed to unchecked
 
     async def open(self) -> None:
         """Connect, check the server and load the scripts.
@@ -98,8 +111,9 @@ class RedisRegistry:
         commands: list[Command] = [("TIME",), ("HMGET", self._global("clock"), "clock_ms", "tick_ms", "resumed_ms")]
         for organization, want in wants.items():
             prefix = self._of(organization)
-            commands.append(("WATCH", prefix + "bridges"))
-            commands.append(("HGET", prefix + "bridges", "floor"))
+            commands.append(("WATCH", prefix + "bridges", *(prefix + name for name in LOOKED_AT)))
+            commands.append(("HMGET", prefix + "bridges", "floor", "epoch"))
+            commands += (("TYPE", prefix + name) for name in LOOKED_AT)
             commands += (("MGET", *(prefix + key for key in keys)) for keys in _chunks(want.keys))
             commands += (_page(prefix, *page) for page in want.pages)
         endpoints = list(owners)
@@ -107,25 +121,53 @@ class RedisRegistry:
 
         replies = iter(await self._ask(*commands, lenient=True))
         moment = self._moment(next(replies), next(replies))
-        organizations = {organization: _loaded(want, replies) for organization, want in wants.items()}
-        texts = [text for _ in _chunks(endpoints) for text in next(replies)]
         if self._redis.watch != self._window_watch:
             self._window_watch = self._redis.watch
-            self._window += 1
+            self._next_window()
+        organizations = {
+            organization: self._loaded(organization, want, replies) for organization, want in wants.items()
+        }
+        texts = [text for _ in _chunks(endpoints) for text in next(replies)]
         return Loading(moment, organizations, dict(zip(endpoints, map(_owner_of, texts), strict=True)), self._window)
+
+    def _loaded(self, organization: str, want: Want, replies: Iterator[Any]) -> Loaded:
+        next(replies)  # of the watch
+        floor, epoch = next(replies) or (b"", b"")
+        types = {name: next(replies) for name in LOOKED_AT}
+        floor_ms = int(floor) if floor and floor.isdigit() else 0
+        is_mine = epoch is not None and epoch.isdigit() and int(epoch) <= self._epoch
+        is_whole = floor in (None, b"%d" % floor_ms) and all(
+            found in (b"none", LOOKED_AT[name]) for name, found in types.items()
+        )
+        if is_mine and is_whole:
+            self._seen[organization] = _Seen(floor_ms, [name for name, found in types.items() if found == b"none"])
+        records = {key: text for keys in _chunks(want.keys) for key, text in zip(keys, next(replies), strict=True)}
+        pages: dict[Page, list[str]] = {page: [_text(member) for member in next(replies) or ()] for page in want.pages}
+        return Loaded(records, pages, floor_ms)
 
     async def commit(self, commit: Commit) -> CommitAnswer:
         """Apply one organization's changes at once; see `bridge.ports.Registry.commit`.
 
         Two trips. The first watches what every commit changes and lets check.lua look at every version and type; the
         second makes the changes in one transaction, which Redis drops where anything watched has changed since. What
-        was loaded under the same watch need not be looked at: the first try takes it to be as it was.
+        was loaded under the same watch need not be looked at: the first try takes it to be as it was. Where that is all
+        that the commit depends on, the transaction alone is tried first.
         """
+        prefix = self._of(commit.organization)
         is_watched = commit.window == self._window and self._redis.watch == self._window_watch
-        self._window += 1  # a transaction ends the watch, whatever becomes of it
+        seen = self._seen.get(commit.organization) if is_watched else None
+        self._next_window()  # a transaction ends the watch, whatever becomes of it
+        if seen is not None:
+            transaction = Transaction(commit, prefix, self._bridge, self._epoch, True, seen.absent)
+            if transaction.depends_on_nothing_else:
+                answer = await self._try_unchecked(commit, transaction.changes(seen.floor))
+                if answer is not None:
+                    return answer
+                is_watched = False
         for _ in range(MAXIMUM_RACES):
+            transaction = Transaction(commit, prefix, self._bridge, self._epoch, is_watched)
             try:
-                answer = await self._try(commit, is_watched=is_watched)
+                answer = await self._try(commit, transaction, is_watched=is_watched)
             except RequestTooLarge:
                 return Corrupt("")
             if answer is not None:
@@ -133,9 +175,21 @@ class RedisRegistry:
             is_watched = False
         return Conflict("bridges")
 
-    async def _try(self, commit: Commit, *, is_watched: bool) -> CommitAnswer | None:
+    def _next_window(self) -> None:
+        self._window += 1
+        self._seen.clear()
+
+    async def _try_unchecked(self, commit: Commit, changes: Sequence[Command]) -> CommitAnswer | None:
+        """Try to commit by a transaction alone; None where something watched has changed, or nobody knows.
+
+        Nothing holds it back but the watch. Where Redis should refuse MULTI and take what follows it, the commit is
+        made all the same: the next try finds its token.
+        """
+        replies = await self._redis.ask_under(self._window_watch, ("MULTI",), *changes)
+        return None if replies is None else _committed(commit, replies)
+
+    async def _try(self, commit: Commit, transaction: Transaction, *, is_watched: bool) -> CommitAnswer | None:
         """Try to commit; None where another bridge's commit came between, or the watch is lost."""
-        transaction = Transaction(commit, self._of(commit.organization), self._bridge, self._epoch, is_watched)
         unclaimed = list(map(self._owner, commit.unclaimed))
         check: list[Command] = [
             *((("WATCH", *unclaimed), ("EXISTS", *unclaimed)) if unclaimed else ()),
@@ -156,10 +210,9 @@ class RedisRegistry:
             return [("DISCARD",)] if begun == b"OK" else []
 
         replies = await self._redis.ask_then(check, then)
-        fault = next((reply for reply in replies if isinstance(reply, Refused)), None)
-        if fault is not None and fault.code not in REMEDIES:
-            return Corrupt("")  # Redis is there and will never take this commit: too large, or a script's error
-        (status, detail), done = _granted(replies)[len(check) - 2], replies[-1]
+        if _is_final(replies):
+            return Corrupt("")
+        status, detail = _granted(replies)[len(check) - 2]
         if status == b"fenced":
             raise LeaseLost("another bridge has taken over: nothing was written")
         if status == b"committed":
@@ -168,10 +221,7 @@ class RedisRegistry:
             return (Conflict if status == b"conflict" else Corrupt)(transaction.key(detail))
         if is_claimed(replies):
             return Conflict("endpoint-owner")
-        if not isinstance(done, list):
-            return None
-        _granted(done)
-        return Committed(None if commit.journal is None else done[-2].decode())
+        return _committed(commit, replies)
 
     async def _entry_of(self, commit: Commit) -> str | None:
         """The journal entry of a commit whose answer was lost: the newest of its token, None where it is settled."""
@@ -332,6 +382,27 @@ _ENCODED = str.maketrans({character: f"%{ord(character):02X}" for character in "
 _owner_decoder = msgspec.json.Decoder(Owner)
 
 
+def _is_final(replies: list[Any]) -> bool:
+    """Whether Redis is there and will never take this commit: it is too large, or a script has an error."""
+    refusal = next((reply for reply in replies if isinstance(reply, Refused)), None)
+    return refusal is not None and refusal.code not in REMEDIES
+
+
+def _committed(commit: Commit, replies: list[Any]) -> CommitAnswer | None:
+    """Return what a transaction that ends with ``replies`` came to; None where something watched had changed.
+
+    Raises:
+        RegistryUnavailable: Redis refused it for now.
+    """
+    if _is_final(replies):
+        return Corrupt("")
+    done = _granted(replies)[-1]
+    if not isinstance(done, list):
+        return None
+    _granted(done)
+    return Committed(None if commit.journal is None else done[-2].decode())
+
+
 def _granted(replies: list[Any], *, lenient: bool = False) -> list[Any]:
     """Return the replies of commands that must not be refused; ``lenient``: a key of the wrong type answers None."""
     for number, reply in enumerate(replies):
@@ -350,14 +421,6 @@ def _page(prefix: str, members: str, after: str | None, limit: int) -> Command:
 
 def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
     return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
-
-
-def _loaded(want: Want, replies: Iterator[Any]) -> Loaded:
-    next(replies)  # of the watch
-    floor = next(replies)
-    records = {key: text for keys in _chunks(want.keys) for key, text in zip(keys, next(replies), strict=True)}
-    pages: dict[Page, list[str]] = {page: [_text(member) for member in next(replies) or ()] for page in want.pages}
-    return Loaded(records, pages, int(floor) if floor and floor.isdigit() else 0)
 
 
 def _owner_of(text: bytes | None) -> Owner | None:

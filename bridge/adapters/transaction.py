@@ -3,6 +3,8 @@
 The writes go from the request into the registry as they are, in one MULTI/EXEC: a script would read every byte of them.
 """
 
+from collections.abc import Collection
+
 from bridge.adapters.redis_connection import Script
 from bridge.adapters.redis_wire import Command
 from bridge.domain.values import Commit, Write
@@ -20,9 +22,18 @@ class Transaction:
         epoch: with which it commits.
         is_watched: what it depends on was loaded under the watch that still stands, so only what was absent is looked
             at: a key of another type reads as absent.
+        absent: record keys that are known to be, and of no other type, under that watch.
     """
 
-    def __init__(self, commit: Commit, prefix: str, bridge: str, epoch: int, is_watched: bool) -> None:
+    def __init__(
+        self,
+        commit: Commit,
+        prefix: str,
+        bridge: str,
+        epoch: int,
+        is_watched: bool,
+        absent: Collection[str] = (),
+    ) -> None:
         self._commit = commit
         self._prefix = prefix
         self._bridge = bridge
@@ -36,7 +47,7 @@ class Transaction:
         self._expected += (
             (prefix + key, f"={version}" if version else "-")
             for key, version in commit.checks.items()
-            if not (is_watched and version)
+            if not (is_watched and (version or key in absent))
         )
         self._types = dict.fromkeys([prefix + index for index in commit.members], "zset")
         if commit.deadlines:
@@ -44,6 +55,11 @@ class Transaction:
         if commit.journal is not None:
             self._types[prefix + "journal"] = "stream"
         self._keys = [prefix + "bridges", *(name for name, _ in self._expected), *self._types]
+
+    @property
+    def depends_on_nothing_else(self) -> bool:
+        """Whether there is nothing to look at but what stands under the watch, or is known."""
+        return not self._expected and not self._commit.members and not self._commit.unclaimed
 
     def check(self, script: Script) -> list[Command]:
         """Return what looks whether the changes may be made, and begins them; the script's answer is the last but one.

@@ -14,6 +14,7 @@ from bridge.domain.values import (
     SENT_SECONDS,
     Claim,
     Commit,
+    CommitAnswer,
     Committed,
     Conflict,
     Corrupt,
@@ -23,7 +24,7 @@ from bridge.domain.values import (
     Want,
     Write,
 )
-from bridge.errors import RegistryUnavailable
+from bridge.errors import LeaseLost, RegistryUnavailable
 from tests.contract.conftest import ORG, OnRedis, first, stored, text
 
 
@@ -159,7 +160,7 @@ async def test_a_key_that_is_spoilt_behind_the_check_is_found(
     assert await stored(real.registry) is None
 
 
-async def test_a_batch_takes_three_trips_and_its_records_pass_through_no_script(
+async def test_a_batch_takes_two_trips_or_three_and_its_records_pass_through_no_script(
     real: OnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trips: list[list[bytes]] = []
@@ -176,16 +177,82 @@ async def test_a_batch_takes_three_trips_and_its_records_pass_through_no_script(
     writes = [Write(key, 0, text(5, body)) for key in keys]
     assert isinstance(await real.registry.commit(Commit(ORG, "1", writes, journal=b"outputs")), Committed)
     load, check, changes = trips
-    assert len(load) == 5  # the time, the clock, the watch, the floor, the records
+    assert len(load) == 8  # the time, the clock, the watch, the floor, three types, the records
     assert sum(map(len, check)) < 250 * 60
     assert [change.split(b"\r\n", 3)[2] for change in changes] == [b"MSET", b"XADD", b"HSET", b"EXEC"]
-    # Of what was loaded under the same watch the script hears nothing.
+    # What was loaded under the same watch is changed at once; a script hears only of what load does not tell.
     window = (await real.registry.load({ORG: Want(keys)})).window
     writes = [Write(key, 5, text(6, body)) for key in keys]
-    assert await real.registry.commit(Commit(ORG, "2", writes, window=window)) == Committed(None)
-    *_, check, changes = trips
-    assert len(trips) == 6
-    assert sum(map(len, check)) < 400
+    commit = Commit(ORG, "2", writes, checks={"watchers": 0}, window=window, journal=b"outputs")
+    assert isinstance(await real.registry.commit(commit), Committed)
+    assert len(trips) == 5
+    assert [change.split(b"\r\n", 3)[2] for change in trips[-1]] == [b"MULTI", b"MSET", b"XADD", b"HSET", b"EXEC"]
+    window = (await real.registry.load({ORG: Want(keys)})).window
+    writes = [Write(key, 6, text(7, body)) for key in keys]
+    commit = Commit(ORG, "3", writes, members={"online:user": {"ann": True}}, window=window)
+    assert await real.registry.commit(commit) == Committed(None)
+    assert len(trips) == 8
+    assert sum(map(len, trips[-2])) < 400
+
+
+class TestUnchecked:
+    """A commit by a transaction alone, after a load that told all that a check would."""
+
+    async def late(self, real: OnRedis, act: Callable[[Any], object]) -> CommitAnswer:
+        """Commit after something was done to the server since the load."""
+        await real.registry.commit(first())
+        window = (await real.registry.load({ORG: Want(["user:ann", "watchers"])})).window
+        act(real.client)
+        writes, deadlines = [Write("user:ann", 5, text(6))], {"user:ann": 7}
+        commit = Commit(ORG, "2", writes, {"watchers": 0}, deadlines=deadlines, window=window, journal=b"late")
+        return await real.registry.commit(commit)
+
+    async def test_one_that_was_overtaken_is_checked(self, real: OnRedis) -> None:
+        done = await self.late(real, lambda client: client.hset("eb:{default}:bridges", "token:other/1", "9 -"))
+        assert isinstance(done, Committed)
+        assert await stored(real.registry) == text(6)
+
+    async def test_one_whose_record_changed_conflicts(self, real: OnRedis) -> None:
+        def act(client: Any) -> None:
+            client.set("eb:{default}:user:ann", text(9))
+            client.hset("eb:{default}:bridges", "token:other/1", "9 -")
+
+        assert await self.late(real, act) == Conflict("user:ann")
+        assert await stored(real.registry) == text(9)
+
+    @pytest.mark.parametrize("key", ["journal", "deadlines", "watchers"])
+    async def test_what_was_spoilt_since_the_load_is_found(self, real: OnRedis, key: str) -> None:
+        def act(client: Any) -> None:
+            client.delete(f"eb:{{default}}:{key}")
+            client.rpush(f"eb:{{default}}:{key}", "x")
+
+        assert await self.late(real, act) == Corrupt(key)
+        assert await stored(real.registry) == text(5)
+
+    @pytest.mark.parametrize("key", ["journal", "deadlines", "watchers"])
+    async def test_what_was_spoilt_before_it_is_found(self, real: OnRedis, key: str) -> None:
+        real.client.rpush(f"eb:{{default}}:{key}", "x")
+        await real.registry.commit(Commit(ORG, "1", [Write("user:ann", 0, text(5))]))
+        window = (await real.registry.load({ORG: Want(["user:ann", "watchers"])})).window
+        commit = Commit(ORG, "2", [Write("user:ann", 5, text(6))], {"watchers": 0}, window=window)
+        commit.journal, commit.deadlines = b"x", {"user:ann": 7}
+        assert await real.registry.commit(commit) == Corrupt(key)
+        assert await stored(real.registry) == text(5)
+
+    async def test_a_bridge_that_was_shut_out_is_told_so(self, real: OnRedis) -> None:
+        with pytest.raises(LeaseLost):
+            await self.late(real, lambda client: client.hset("eb:{default}:bridges", "epoch", "9"))
+        assert await stored(real.registry) == text(5)
+
+    async def test_one_that_raises_the_floor(self, real: OnRedis) -> None:
+        await real.registry.commit(first(floor=3))
+        window = (await real.registry.load({ORG: Want(["user:ann"])})).window
+        commit = Commit(ORG, "2", [Write("user:ann", 5, None)], floor=5, window=window)
+        assert await real.registry.commit(commit) == Committed(None)
+        assert real.client.hget("eb:{default}:bridges", "floor") == "5"
+        window = (await real.registry.load({ORG: Want(["user:ann"])})).window
+        late = Commit(ORG, "3", [Write("user:ann", 0, text(5))], window=window)
+        assert await real.registry.commit(late) == Conflict("user:ann")
 
 
 async def test_a_window_ends_with_its_connection(real: OnRedis) -> None:

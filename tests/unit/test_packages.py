@@ -66,10 +66,10 @@ def with_package(evidence: Evidence, name: str, **changes: Any) -> Evidence:
 @pytest.mark.parametrize(
     ("name", "licences", "fault"),
     [
-        ("redis", [{"GPL-3.0-only"}], "not allowed to run: GPL-3.0-only"),
-        ("redis", [{"MIT", "GPL-3.0-only"}], "not allowed to run: GPL-3.0-only and MIT"),
-        ("redis", [], "not allowed to run: none that its metadata name"),
-        ("redis", [{"MPL-2.0"}], "not allowed to run: MPL-2.0"),
+        ("hiredis", [{"GPL-3.0-only"}], "not allowed to run: GPL-3.0-only"),
+        ("hiredis", [{"MIT", "GPL-3.0-only"}], "not allowed to run: GPL-3.0-only and MIT"),
+        ("hiredis", [], "not allowed to run: none that its metadata name"),
+        ("hiredis", [{"MPL-2.0"}], "not allowed to run: MPL-2.0"),
         ("starlette", [{"AGPL-3.0-only"}, {"LicenseRef-Shop"}], "not allowed to run: AGPL-3.0-only or LicenseRef-Shop"),
         ("pytest", [{"GPL-3.0-only"}], "not allowed to test: GPL-3.0-only"),
     ],
@@ -83,17 +83,17 @@ def test_a_licence_that_is_not_allowed_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "licences"),
-    [("redis", [{"GPL-3.0-only"}, {"MIT"}]), ("pytest", [{"MPL-2.0"}]), ("redis", [{"MIT", "BSD"}])],
+    [("hiredis", [{"GPL-3.0-only"}, {"MIT"}]), ("pytest", [{"MPL-2.0"}]), ("hiredis", [{"MIT", "BSD"}])],
 )
 def test_one_allowed_alternative_is_enough(evidence: Evidence, name: str, licences: list[set[str]]) -> None:
     assert faults(with_package(evidence, name, licences=[frozenset(one) for one in licences])) == []
 
 
 def test_what_is_installed_must_be_what_is_locked(evidence: Evidence) -> None:
-    assert "redis is 8.0 in .venv" in "\n".join(faults(with_package(evidence, "redis", version="8.0")))
+    assert "hiredis is 8.0 in .venv" in "\n".join(faults(with_package(evidence, "hiredis", version="8.0")))
     more = {**evidence.installed, "extra": Package("1", [frozenset(("MIT",))], [])}
     assert "extra is in .venv and not in the lock" in "\n".join(faults(evidence._replace(installed=more)))
-    fewer = {name: package for name, package in evidence.installed.items() if name != "redis"}
+    fewer = {name: package for name, package in evidence.installed.items() if name != "hiredis"}
     assert "in the lock and not in .venv" in "\n".join(faults(evidence._replace(installed=fewer)))
 
 

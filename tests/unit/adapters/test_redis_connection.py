@@ -154,7 +154,15 @@ async def test_a_policy_that_cannot_be_read_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1", "127.0.0.1:6379", "", "redis://:sec/ret@127.0.0.1", "redis://127.0.0.1/0?colour=red", "redis://127.0.0.1/x"]
+    "url",
+    [
+        "http://127.0.0.1",
+        "127.0.0.1:6379",
+        "",
+        "redis://:sec/ret@127.0.0.1",
+        "redis://127.0.0.1/0?colour=red",
+        "redis://127.0.0.1/x",
+    ],
 )
 def test_a_url_that_cannot_be_read_is_not_quoted(url: str) -> None:
     with pytest.raises(ConfigError, match=r"^redis\.url cannot be read; the form is redis://[a-z:@/]+$"):
