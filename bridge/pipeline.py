@@ -53,7 +53,7 @@ log = structlog.get_logger("bridge.line")
 
 MAXIMUM_BATCH = 1_000
 MAXIMUM_WAVES = 6
-SWEEP_BATCH = 200
+SWEEP_BATCH = 100
 MAXIMUM_TOLD = 10_000
 MAXIMUM_CONFLICTS = 10
 LATE_MS = 1_000  # of a tick: twice the time between two PINGREQs

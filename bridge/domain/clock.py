@@ -12,7 +12,7 @@ MAXIMUM_AHEAD_MS = 5 * 60_000
 def iso_ms(epoch_ms: int) -> str:
     """Write epoch milliseconds as ISO-8601 UTC with exactly three digits: ``2026-11-22T01:02:03.004Z``."""
     seconds, milliseconds = divmod(epoch_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{milliseconds:03d}Z"
 
 
 def parse_time(value: str | float, field: str) -> tuple[int, int | float]:

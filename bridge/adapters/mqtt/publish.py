@@ -1,7 +1,7 @@
 """Outputs as MQTT 5 PUBLISH packets (section 3.3).
 
-The usual output (QoS 1, ``event-id``, ASCII, of ordinary size) is put together here by hand, in 0.6 of the time of
-the general way below, which asks the codec and takes everything else. Copies that differ in topic and packet id alone
+The usual output (``event-id``, ASCII, of ordinary size) is put together here by hand, in 0.6 of the time of the general
+way below, which asks the codec and takes everything else. Copies that differ in topic and packet id alone
 share the rest of their bytes. A property test reads all of them back.
 """
 
@@ -105,20 +105,20 @@ def encode(
     event_id = output.event_id
     topic_size = len(topic)
     event_size = len(event_id)
-    size = topic_size + event_size + len(output.payload) + 37
+    qos = output.qos
+    size = topic_size + event_size + len(output.payload) + (37 if qos else 35)
     if (
         128 <= size < 16_384  # the remaining length takes two bytes
         and 0 < event_size < 96  # the length of the properties takes one
         and event_id.isascii()
         and event_id.isprintable()
         and _is_usual(topic)
-        and output.qos
         and output.correlation is None
         and not (output.redelivered or output.retain or output.expiry_seconds or duplicate)
     ):
         return (
-            f"\x32{_BYTE[size & 127 | 128]}{_BYTE[size >> 7]}\0{_BYTE[topic_size]}{topic}"
-            f"{_BYTE[packet_id >> 8]}{_BYTE[packet_id & 255]}{_BYTE[event_size + 32]}"
+            f"{'2' if qos else '0'}{_BYTE[size & 127 | 128]}{_BYTE[size >> 7]}\0{_BYTE[topic_size]}{topic}"
+            f"{_BYTE[packet_id >> 8] + _BYTE[packet_id & 255] if qos else ''}{_BYTE[event_size + 32]}"
             f"\x03\0\x10application/json\x26\0\x08event-id\0{_BYTE[event_size]}{event_id}"
         ).encode("latin-1") + output.payload
     if not topic or "+" in topic or "#" in topic or not (is_text(topic) and is_text(event_id)):
