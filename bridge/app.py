@@ -13,8 +13,6 @@ from typing import TypeVar
 
 import structlog
 
-from bridge.adapters.http.health import Health
-from bridge.adapters.http.server import make_app, serving
 from bridge.adapters.mqtt.session import Session
 from bridge.adapters.mqtt.settings import SessionSettings
 from bridge.adapters.registry import RedisRegistry
@@ -24,6 +22,7 @@ from bridge.domain.audit import Auditor
 from bridge.domain.intake import Intake, Limits
 from bridge.domain.journal import JournalEntry
 from bridge.errors import ConfigError, LeaseLost, RegistryUnavailable
+from bridge.health import Health
 from bridge.inbox import Inbox
 from bridge.lease import Lease
 from bridge.meters import Meters
@@ -88,6 +87,8 @@ async def _http(settings: Settings, desk: Desk, built: Rooms, health: Health) ->
     if not settings.http.port:
         yield
         return
+    from bridge.adapters.http.server import make_app, serving  # a tenth of the start, for those who want it
+
     app = make_app(settings, desk, built.rules, health)
     async with serving(app, settings.http):
         yield
@@ -214,6 +215,7 @@ def _tune_memory() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(50_000, 20, 100)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, others do not
     if mallopt is not None:

@@ -1,5 +1,6 @@
 """The command ``endpoint-bridge``: the shell around the house."""
 
+import gc
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -49,6 +50,7 @@ def run(config: ConfigOption = None, secrets: SecretsOption = None) -> None:
     """Run the bridge beside a broker and Redis until SIGTERM or Ctrl-C."""
     settings = load_settings(config, secrets, os.environ)
     configure_logging(settings.log)
+    gc.disable()  # until all is loaded, see `bridge.__main__`
     import uvloop  # the other commands answer at once because only this one loads the line
 
     from bridge.app import run as run_bridge

@@ -96,7 +96,8 @@ class Http:
         if answer.status_code >= 400 and answer.content:
             if answer.headers["content-type"] != "application/problem+json" or "code" not in answer.json():
                 raise Found(f"no problem as documented: {shown}")
-            if CANARY in answer.text:
+            # What is fit to be an endpoint's id is named to who asks for it.
+            if CANARY in answer.text.replace(f"userEndpointId {CANARY} ", ""):
                 raise Found(f"it repeats what was sent: {shown}")
         if answer.is_success and not is_good and not path.startswith(OPEN) and "metrics" not in path:
             raise Found(f"it was done for nobody: {shown}")

@@ -14,9 +14,9 @@ import pytest
 import structlog
 
 from bridge import app, cli
-from bridge.adapters.http.health import Health
 from bridge.adapters.mqtt.session import Session
 from bridge.errors import ConfigError, LeaseLost, RegistryUnavailable
+from bridge.health import Health
 from bridge.lease import Lease
 from bridge.logs import configure_logging
 from bridge.outcomes import Outcomes

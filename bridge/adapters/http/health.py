@@ -3,8 +3,6 @@
 They need no token: who reaches the port may look. Nothing here names a user or an endpoint.
 """
 
-from collections.abc import Callable
-
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,7 +11,7 @@ from bridge.adapters.http import documents as d
 from bridge.adapters.http.problems import headers_of
 from bridge.adapters.http.router import Routes
 from bridge.adapters.http.schemas import Schema
-from bridge.desk import STARTS
+from bridge.health import Health
 
 HEALTH_PATHS = ("/healthz", "/readyz", "/metrics")
 
@@ -22,21 +20,6 @@ STATUS: Schema = {
     "required": ["status"],
     "properties": {"status": {"type": "string"}, "faults": {"type": "array", "items": {"type": "string"}}},
 }
-
-
-class Health:
-    """What there is to tell of the bridge at the moment; `bridge.app` changes it from term to term.
-
-    Attributes:
-        faults: tells why it does not work, in sentences; empty where it does.
-        exposition: tells the meters, in Prometheus' text format.
-    """
-
-    def __init__(
-        self, faults: Callable[[], list[str]] = lambda: [STARTS], exposition: Callable[[], bytes] = bytes
-    ) -> None:
-        self.faults = faults
-        self.exposition = exposition
 
 
 def health_routes(health: Health) -> Routes:

@@ -17,7 +17,7 @@ from bridge.adapters.http.connections import IDLE_SECONDS, Bounds, Connection
 from bridge.adapters.http.documents import api
 from bridge.adapters.http.endpoints import endpoint_routes
 from bridge.adapters.http.gate import App, Gate
-from bridge.adapters.http.health import HEALTH_PATHS, Health, health_routes
+from bridge.adapters.http.health import HEALTH_PATHS, health_routes
 from bridge.adapters.http.issuer import TokenIssuer
 from bridge.adapters.http.rooms import room_routes
 from bridge.adapters.http.router import Router
@@ -28,6 +28,7 @@ from bridge.adapters.http.tokens import Tokens
 from bridge.desk import Desk
 from bridge.domain.rules import Rules
 from bridge.errors import ConfigError
+from bridge.health import Health
 from bridge.settings import Http, Settings
 
 log = structlog.get_logger("bridge.http")

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import httpx
 
-from bridge.adapters.http.health import Health
 from bridge.adapters.http.server import make_app
+from bridge.health import Health
 from bridge.settings import Settings
 from tests.unit.adapters.http.identity import SECRET, token
 from tests.unit.world import World, told
