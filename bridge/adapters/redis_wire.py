@@ -181,11 +181,14 @@ async def open_wire(address: Address, context: ssl.SSLContext | None, deadline: 
         OSError: nobody is there, it does not answer in time (TimeoutError), or TLS failed (ssl.SSLError).
     """
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout_at(deadline):
-        if address.path:
-            _, wire = await loop.create_unix_connection(Wire, address.path)
-        else:
-            _, wire = await loop.create_connection(Wire, address.host, address.port, ssl=context)
+    try:
+        async with asyncio.timeout_at(deadline):
+            if address.path:
+                _, wire = await loop.create_unix_connection(Wire, address.path)
+            else:
+                _, wire = await loop.create_connection(Wire, address.host, address.port, ssl=context)
+    except ValueError as error:  # a host that no resolver takes
+        raise ConnectionError(str(error)) from error
     greeting: list[Command] = [("CLIENT", "SETNAME", CLIENT_NAME)]
     if address.password:
         greeting.insert(0, ("AUTH", *([address.username] if address.username else []), address.password))
