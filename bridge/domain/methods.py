@@ -1,7 +1,6 @@
 """The RPC methods: one table of name, parameters, who may call, and the command that each becomes.
 
-Parameters come as a JSON object, as an array in the order of the fields, or not at all. Unknown parameters are refused,
-so that a misspelt one is not silently without effect. Source: DESIGN 7, contract details 11, 12, 33, 38, 41.
+Source: DESIGN 7, contract details 11, 12, 33, 38, 41.
 """
 
 from collections.abc import Callable
@@ -9,9 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from bridge.domain import parameters
 from bridge.domain.audit import MAXIMUM_AUDIT, note_of, start_of
 from bridge.domain.clock import parse_time
-from bridge.domain.codec import read_document, read_json
+from bridge.domain.codec import read_document
 from bridge.domain.commands import (
     AuditFilter,
     Caller,
@@ -36,6 +36,7 @@ from bridge.domain.commands import (
 from bridge.domain.endpoints import check_watch
 from bridge.domain.ids import MAXIMUM_ID_LENGTH, is_endpoint_id, is_id, is_organization, new_endpoint_id, sent_key
 from bridge.domain.masks import compile_masks
+from bridge.domain.parameters import invalid, read_parameters
 from bridge.domain.permission_codec import read_command, read_person
 from bridge.domain.rules import Rules
 from bridge.domain.sending import digest, read_event
@@ -64,97 +65,6 @@ class Call(NamedTuple):
     may_name_organization: bool = True
 
 
-class _Params(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    pass
-
-
-class _Page(_Params):
-    limit: int | None = None
-    cursor: str = ""
-
-
-class _DeviceStatus(_Params):
-    uuid: str
-    status: str
-    timestamp: int | float | str
-
-
-class _Subject(_Params):
-    kind: str
-    uuid: str
-
-
-class _Session(_Params):
-    session: str
-
-
-class _Participant(_Session):
-    participant: str | None = None
-
-
-class _Room(_Params):
-    room: str
-
-
-class _Mute(_Params):
-    session: str
-    participant: Any = None
-    mute_all: bool = False
-    mute_states: Any = None
-    requested_media: Any = None
-    admin_id: Any = None
-    room_id: Any = None
-
-
-class _Register(_Params):
-    user_id: str | None = None
-    keep_alive_seconds: int | None = None
-    server_keep_alive_reminder_on: bool = False
-    user_endpoint_id: str | None = None
-    kind: str = "user"
-    watch: list[str] | None = None
-    organization_id: str | None = None
-
-
-class _Endpoint(_Params):
-    user_endpoint_id: str
-
-
-class _Unregister(_Endpoint):
-    reason: str | None = None
-
-
-class _Watch(_Endpoint):
-    watch: list[str]
-
-
-class _Send(_Params):
-    event: msgspec.Raw = msgspec.Raw()
-    user_id: str | None = None
-    user_endpoint_id: str | None = None
-    qos: object = 0
-    masks: object = None
-    organization_id: str | None = None
-    outcomes: bool = False
-
-
-class _AuditFilter(_Params):
-    user_id: str | None = None
-    type: str | None = None
-    room: str | None = None
-    session: str | None = None
-
-
-class _Events(_Params):
-    since: str | None = None
-    filter: _AuditFilter | None = None
-    limit: int | None = None
-
-
-class _User(_Params):
-    user_id: str | None = None
-
-
 class Method(NamedTuple):
     """One row of the table, which services may call.
 
@@ -163,19 +73,15 @@ class Method(NamedTuple):
         ops: whether operations may call it, too: it only asks.
     """
 
-    params: type[_Params]
+    params: type[parameters.Params]
     build: Callable[[Any, Call], Command]
     users: bool = False
     ops: bool = False
 
 
-def _invalid(message: str) -> Refusal:
-    return Refusal("invalid_params", message)
-
-
 def _id(value: str, field: str) -> str:
     if not is_id(value):
-        raise _invalid(f"{field} is not a safe id: use 1..128 characters without + # /, control characters, leading $")
+        raise invalid(f"{field} is not a safe id: use 1..128 characters without + # /, control characters, leading $")
     return value
 
 
@@ -185,7 +91,7 @@ def _participant(value: str | None) -> str | None:
 
 def _kind(value: str) -> Kind:
     if value not in KINDS:
-        raise _invalid(f"kind is none of {', '.join(KINDS)}")
+        raise invalid(f"kind is none of {', '.join(KINDS)}")
     return value
 
 
@@ -194,7 +100,7 @@ def _own_user(given: str | None, call: Call) -> str:
     user = call.caller.user
     if user is None:
         if given is None:
-            raise _invalid("userId is missing: name the user")
+            raise invalid("userId is missing: name the user")
         return _id(given, "userId")
     if given not in (None, user):
         raise Refusal("forbidden", "userId is another user's: leave it out")
@@ -203,27 +109,27 @@ def _own_user(given: str | None, call: Call) -> str:
 
 def _endpoint_id(value: str) -> str:
     if not is_endpoint_id(value):
-        raise _invalid("userEndpointId: use 1..128 of A-Z a-z 0-9 . _ ~ - @")
+        raise invalid("userEndpointId: use 1..128 of A-Z a-z 0-9 . _ ~ - @")
     return value
 
 
 def _listing(what: str, kind: Kind) -> Method:
-    def build(params: _Page, _: Call) -> Command:
+    def build(params: parameters.Page, _: Call) -> Command:
         if params.limit is not None and not 1 <= params.limit <= MAXIMUM_ANSWER:
-            raise _invalid(f"limit is {params.limit}: use 1..{MAXIMUM_ANSWER}")
+            raise invalid(f"limit is {params.limit}: use 1..{MAXIMUM_ANSWER}")
         return ListSubjects(kind, what, params.limit, params.cursor)
 
-    return Method(_Page, build, ops=True)
+    return Method(parameters.Page, build, ops=True)
 
 
-def _update_device_status(params: _DeviceStatus, _: Call) -> Command:
+def _update_device_status(params: parameters.DeviceStatus, _: Call) -> Command:
     time_ms, timestamp = parse_time(params.timestamp, "timestamp")
     document = params.status.encode()
     read_document(document)
     return UpdateDeviceStatus(_id(params.uuid, "uuid"), msgspec.Raw(document), time_ms, timestamp)
 
 
-def _register(params: _Register, call: Call) -> Command:
+def _register(params: parameters.Register, call: Call) -> Command:
     rules = call.rules
     kind = _kind(params.kind)
     if kind != "user" and call.caller.user is not None:
@@ -232,30 +138,30 @@ def _register(params: _Register, call: Call) -> Command:
     seconds = params.keep_alive_seconds
     low, high = rules.minimum_keep_alive_seconds, rules.maximum_keep_alive_seconds
     if seconds is None:
-        raise _invalid(f"keepAliveSeconds is missing: send an integer {low}..{high}")
+        raise invalid(f"keepAliveSeconds is missing: send an integer {low}..{high}")
     if not low <= seconds <= high:
-        raise _invalid(f"keepAliveSeconds is {seconds}: send an integer {low}..{high}")
+        raise invalid(f"keepAliveSeconds is {seconds}: send an integer {low}..{high}")
     random = call.new_random()
     endpoint, made = params.user_endpoint_id, new_endpoint_id(subject, random)
     if rules.bound_ids and made == random:
-        raise _invalid(
+        raise invalid(
             f"userId can have no endpoint here: ids are <userId>~<random> (endpoints.id_policy = bound), so that the "
             f"broker's rules carry them; use at most {MAXIMUM_ID_LENGTH - 1 - len(made)} of A-Z a-z 0-9 . _ - @"
         )
     if endpoint is None:
         endpoint = made
     elif rules.bound_ids and (endpoint.count("~") != 1 or endpoint.partition("~")[0] != subject):
-        raise _invalid(f"userEndpointId must be {subject}~<text without ~> here (endpoints.id_policy = bound)")
+        raise invalid(f"userEndpointId must be {subject}~<text without ~> here (endpoints.id_policy = bound)")
     else:
         endpoint = _endpoint_id(endpoint)
     watch = None if params.watch is None else _watch_names(params.watch, rules)
     return RegisterEndpoint(kind, subject, endpoint, seconds, params.server_keep_alive_reminder_on, watch)
 
 
-def _unregister(params: _Unregister, call: Call) -> Command:
+def _unregister(params: parameters.Unregister, call: Call) -> Command:
     reason = params.reason
     if reason is not None and len(reason) > MAXIMUM_REASON_LENGTH:
-        raise _invalid(f"reason has {len(reason)} characters: at most {MAXIMUM_REASON_LENGTH}")
+        raise invalid(f"reason has {len(reason)} characters: at most {MAXIMUM_REASON_LENGTH}")
     return UnregisterEndpoint(_endpoint_id(params.user_endpoint_id), reason, call.caller)
 
 
@@ -265,11 +171,11 @@ def _watch_names(names: list[str], rules: Rules) -> tuple[str, ...]:
     return check_watch(names, "watch")
 
 
-def _send(params: _Send, call: Call) -> Command:
+def _send(params: parameters.Send, call: Call) -> Command:
     masks = compile_masks(params.masks)
     given = read_event(bytes(params.event), call.rules.event_limit_bytes)
     if params.user_id is None:
-        raise _invalid("userId is missing: name whom to send to")
+        raise invalid("userId is missing: name whom to send to")
     user = _id(params.user_id, "userId")
     endpoint = None if params.user_endpoint_id is None else _endpoint_id(params.user_endpoint_id)
     qos = 1 if params.qos == 1 and params.qos is not True else 0
@@ -284,16 +190,16 @@ def _send(params: _Send, call: Call) -> Command:
     return SendEvent(params.event, note, given.id, user, endpoint, qos, params.outcomes, key, body, hits)
 
 
-def _events(params: _Events, _: Call) -> Command:
+def _events(params: parameters.Events, _: Call) -> Command:
     limit = MAXIMUM_AUDIT if params.limit is None else params.limit
     if not 1 <= limit <= MAXIMUM_AUDIT:
-        raise _invalid(f"limit is {limit}: use 1..{MAXIMUM_AUDIT}")
+        raise invalid(f"limit is {limit}: use 1..{MAXIMUM_AUDIT}")
     start_of(params.since)
-    wanted = params.filter or _AuditFilter()
+    wanted = params.filter or parameters.AuditFilter()
     return ReadAudit(params.since, AuditFilter(wanted.user_id, wanted.type, wanted.room, wanted.session), limit)
 
 
-def _mute(params: _Mute, call: Call) -> Command:
+def _mute(params: parameters.Mute, call: Call) -> Command:
     fields = {field.encode_name: getattr(params, field.name) for field in msgspec.structs.fields(params)}
     user, admin = call.caller.user, read_person(fields, "adminId")
     if user is not None:
@@ -306,40 +212,47 @@ def _mute(params: _Mute, call: Call) -> Command:
 
 METHODS: dict[str, Method] = {
     **{f"{what}_{kind}s": _listing(what, kind) for what in ("online", "busy", "status") for kind in KINDS},
-    "update_device_status": Method(_DeviceStatus, _update_device_status),
-    "sessions_of": Method(_Subject, lambda p, _: SessionsOf(_kind(p.kind), _id(p.uuid, "uuid")), ops=True),
-    "explain": Method(_Subject, lambda p, _: Explain(_kind(p.kind), _id(p.uuid, "uuid")), ops=True),
-    "session_members": Method(_Session, lambda p, _: SessionMembers(_id(p.session, "session")), ops=True),
+    "update_device_status": Method(parameters.DeviceStatus, _update_device_status),
+    "sessions_of": Method(parameters.Subject, lambda p, _: SessionsOf(_kind(p.kind), _id(p.uuid, "uuid")), ops=True),
+    "explain": Method(parameters.Subject, lambda p, _: Explain(_kind(p.kind), _id(p.uuid, "uuid")), ops=True),
+    "session_members": Method(parameters.Session, lambda p, _: SessionMembers(_id(p.session, "session")), ops=True),
     "media_state": Method(
-        _Participant,
+        parameters.Participant,
         lambda p, call: MediaStateOf(_id(p.session, "session"), _participant(p.participant), call.caller),
         users=True,
         ops=True,
     ),
-    "room_parties": Method(_Room, lambda p, _: RoomParties(_id(p.room, "room")), ops=True),
+    "room_parties": Method(parameters.Room, lambda p, _: RoomParties(_id(p.room, "room")), ops=True),
     "call_permissions": Method(
-        _Participant,
+        parameters.Participant,
         lambda p, call: PermissionsOf(_id(p.session, "session"), _participant(p.participant), call.caller),
         users=True,
         ops=True,
     ),
-    "mute_participant": Method(_Mute, _mute, users=True),
-    "register_endpoint": Method(_Register, _register, users=True),
+    "mute_participant": Method(parameters.Mute, _mute, users=True),
+    "register_endpoint": Method(parameters.Register, _register, users=True),
     "keepalive_endpoint": Method(
-        _Endpoint, lambda p, call: KeepEndpoint(_endpoint_id(p.user_endpoint_id), True, call.caller), users=True
+        parameters.Endpoint,
+        lambda p, call: KeepEndpoint(_endpoint_id(p.user_endpoint_id), True, call.caller),
+        users=True,
     ),
-    "unregister_endpoint": Method(_Unregister, _unregister, users=True),
+    "unregister_endpoint": Method(parameters.Unregister, _unregister, users=True),
     "watch_endpoint": Method(
-        _Watch,
+        parameters.Watch,
         lambda p, call: WatchEndpoint(_endpoint_id(p.user_endpoint_id), _watch_names(p.watch, call.rules), call.caller),
         users=True,
     ),
     "view_endpoint": Method(
-        _Endpoint, lambda p, call: ViewEndpoint(_endpoint_id(p.user_endpoint_id), call.caller), users=True, ops=True
+        parameters.Endpoint,
+        lambda p, call: ViewEndpoint(_endpoint_id(p.user_endpoint_id), call.caller),
+        users=True,
+        ops=True,
     ),
-    "send_event": Method(_Send, _send, users=True),
-    "events": Method(_Events, _events, ops=True),
-    "list_endpoints": Method(_User, lambda p, call: ListEndpoints(_own_user(p.user_id, call)), users=True, ops=True),
+    "send_event": Method(parameters.Send, _send, users=True),
+    "events": Method(parameters.Events, _events, ops=True),
+    "list_endpoints": Method(
+        parameters.User, lambda p, call: ListEndpoints(_own_user(p.user_id, call)), users=True, ops=True
+    ),
 }
 
 # The codes that an RPC answers with (contract details 5); whatever else goes wrong with a request is its parameters.
@@ -377,51 +290,16 @@ def decode_call(
     if call.caller.user is not None and not row.users:
         raise Refusal("forbidden", f"{method} is for services")
     try:
-        params = _params(row.params, payload, strict=strict)
+        params = read_parameters(row.params, payload, strict=strict)
         named = getattr(params, "organization_id", None)
         if named is not None and named != organization:
             if call.caller.user is not None or not call.may_name_organization:
                 raise Refusal("forbidden", "organizationId is another organization's: leave it out")
             if not is_organization(named):
-                raise _invalid("organizationId: use 1..64 of A-Z a-z 0-9 . _ -")
+                raise invalid("organizationId: use 1..64 of A-Z a-z 0-9 . _ -")
             organization = named
         return organization, row.build(params, call)
     except Refusal as refusal:
         if refusal.code in RPC_CODES:
             raise
-        raise _invalid(refusal.message) from None
-
-
-# Each value as text, since an event is delivered as it was given.
-_decode_values = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw]).decode
-
-
-def _params(params: type[_Params], payload: bytes, *, strict: bool) -> _Params:
-    texts = read_json(_decode_values, payload) if payload else {}
-    names = params.__struct_encode_fields__
-    if isinstance(texts, list):
-        if len(texts) > len(names):
-            raise _invalid(f"{len(texts)} parameters given: at most {len(names)} ({', '.join(names)})")
-        texts = dict(zip(names, texts, strict=False))
-    verbatim = _VERBATIM.get(params)
-    given = {
-        name: text if name == verbatim else _value(name, text)
-        for name, text in texts.items()
-        if strict or name in names
-    }
-    try:
-        return msgspec.convert(given, params)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
-
-
-def _value(name: str, text: msgspec.Raw) -> object:
-    try:
-        value = read_document(bytes(text))
-    except Refusal as refusal:
-        raise _invalid(f"{name}: {refusal.message}") from None
-    # JSON knows one kind of number: 15.0 is 15.
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_VERBATIM: dict[type[_Params], str] = {_Send: "event"}
+        raise invalid(refusal.message) from None
