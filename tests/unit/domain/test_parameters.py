@@ -1,4 +1,4 @@
-"""Parameters as they come: by name, by place, or not at all; what each method makes of them is `test_methods`' matter."""
+"""Parameters as they come: by name, by place, or not at all. What methods make of them: `test_methods`."""
 
 import msgspec
 import pytest
