@@ -1,7 +1,7 @@
 """The wire to Redis: RESP 2 over TCP, TLS or a unix socket, many commands and all their replies in one trip.
 
-Own code where a client could do, since half of what a small batch cost was a client's work on each of its replies
-(docs/benchmarks.md); the bytes themselves are hiredis' matter. One trip at a time, and no wait without an end.
+Own code where a client could do, since a fifth of what a small batch cost was a client's work on each of its replies
+(docs/benchmarks.md, counts); the bytes are hiredis' matter. One trip at a time, and no wait without an end.
 """
 
 import asyncio

@@ -24,7 +24,8 @@ METHOD = """\
 Instructions of the bridge's process per input, in thousands, counted by valgrind (callgrind) while the load comes, and
 by the program or library that they belong to; hash seed 0. Beside them the bytes that Redis was sent and sent back per
 input. 512 messages are on their way at once, 96 of those to ten endpoints, 9 of the joins; every 51st message of the
-keepalives is a status event. Whoever joins is sent a roster."""
+keepalives is a status event. Whoever joins is sent a roster. One alone is a batch by itself: what it takes besides is
+what every batch takes, whatever its size."""
 
 LIBRARIES = {
     "python": "Python",
@@ -55,6 +56,7 @@ class Load(NamedTuple):
 
 LOADS = (
     Load("status event to one endpoint, QoS 1", {}),
+    Load("the same alone, one at a time", {"window": 1}),
     Load(
         f"status event to {FAN_OUT} endpoints, QoS 1",
         {"topic": "presence/users/w%%%%%%/status", "fanout": FAN_OUT, "window": 96},
