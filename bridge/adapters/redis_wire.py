@@ -187,6 +187,8 @@ async def open_wire(address: Address, context: ssl.SSLContext | None, deadline: 
                 _, wire = await loop.create_unix_connection(Wire, address.path)
             else:
                 _, wire = await loop.create_connection(Wire, address.host, address.port, ssl=context)
+    except ssl.SSLError:  # some of which are ValueErrors, too
+        raise
     except ValueError as error:  # a host that no resolver takes
         raise ConnectionError(str(error)) from error
     greeting: list[Command] = [("CLIENT", "SETNAME", CLIENT_NAME)]
