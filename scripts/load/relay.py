@@ -17,11 +17,12 @@ BASES = {"plain": PLAIN, "coalescing": COALESCING}
 METHOD = """\
 A changed 400-byte status document is published on `presence/users/<id>/status`; the bridge loads the user's record,
 decides, commits record and journal entry in one transaction, and publishes a `UserStatusChangedEvent` (650 bytes) to
-the user's one endpoint. Every message is a change. 10,000 users with one endpoint each. At QoS 0 publisher, subscriber and
-the event's route are at QoS 0; the journal is written all the same. The relays are `scripts/load/c_relay.c`: one
-thread that copies `in/<x>` to `out/<x>` and acknowledges its input on the output's PUBACK, without parsing or registry.
-*Plain* writes what each read brought, *coalescing* waits 100 us first, so that the broker gets fewer and larger writes.
-They republish the 400 bytes as they are. 512 messages are on their way at once. CPU in us per message that arrived."""
+the user's one endpoint. Every message is a change. 10,000 users with one endpoint each. At QoS 0 publisher,
+subscriber and the event's route are at QoS 0; the journal is written all the same. The relays are
+`scripts/load/c_relay.c`: one thread that copies `in/<x>` to `out/<x>` and acknowledges its input on the output's
+PUBACK, without parsing or registry. *Plain* writes what each read brought, *coalescing* waits 100 us first, so that
+the broker gets fewer and larger writes. They republish the 400 bytes as they are. 512 messages are on their way at
+once. CPU in us per message that arrived."""
 
 
 def route(event: str = EVENT, **fields: object) -> str:
