@@ -66,7 +66,6 @@ async def run(settings: Settings) -> int:
 
 
 async def _live(settings: Settings) -> int:
-    _tune_memory()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,6 +74,7 @@ async def _live(settings: Settings) -> int:
     desk = Desk(_ANSWER_SECONDS)
     health = Health()
     async with _http(settings, desk, built, health):
+        _tune_memory()
         code = await _term(settings, built, desk, health, stopping, starting=True)
         while code is None:
             code = await _term(settings, built, desk, health, stopping, starting=False)

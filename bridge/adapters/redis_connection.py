@@ -154,6 +154,9 @@ class RedisConnection:
 
         Returns:
             The replies; None where it stands no more, or was lost on the way: nobody knows then what became of them.
+
+        Raises:
+            RegistryUnavailable: no answer in time; nobody knows either.
         """
         async with self._lock:
             wire = self._wire
@@ -164,6 +167,8 @@ class RedisConnection:
             deadline = asyncio.get_running_loop().time() + self._timeout_seconds + size / SLOWEST_BYTES_PER_SECOND
             try:
                 replies = await wire.exchange(packed, deadline)
+            except TimeoutError as error:
+                raise RegistryUnavailable(reason(error, is_tls=self._address.is_tls)) from error
             except (Refused, OSError):
                 return None
             if any(isinstance(reply, Refused) for reply in replies):

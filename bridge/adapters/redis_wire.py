@@ -36,7 +36,7 @@ class Address(NamedTuple):
         port: of TCP.
         path: of a unix socket; empty: it is reached over TCP.
         username: empty: the server's default user.
-        password: empty: none is said.
+        password: empty: none, or an empty one where there is a ``username``.
         database: its number.
         is_tls: the connection is encrypted.
     """
@@ -116,9 +116,12 @@ class Wire(asyncio.Protocol):
         answered: asyncio.Future[list[Any]] = self._loop.create_future()
         self._answered = answered
         timer = self._loop.call_at(deadline, self.end, TimeoutError())
-        self._transport.writelines(packed)
         try:
+            self._transport.writelines(packed)
             return await answered
+        except RuntimeError as error:  # uvloop's word for a transport that was reset meanwhile
+            self.end(ConnectionResetError(str(error)))
+            raise ConnectionResetError(str(error)) from error
         except asyncio.CancelledError:
             self.end(ConnectionAbortedError("the question was taken back"))
             raise
@@ -187,12 +190,12 @@ async def open_wire(address: Address, context: ssl.SSLContext | None, deadline: 
                 _, wire = await loop.create_unix_connection(Wire, address.path)
             else:
                 _, wire = await loop.create_connection(Wire, address.host, address.port, ssl=context)
-    except ssl.SSLError:  # some of which are ValueErrors, too
+    except OSError:  # a certificate's error is a ValueError, too
         raise
     except ValueError as error:  # a host that no resolver takes
         raise ConnectionError(str(error)) from error
     greeting: list[Command] = [("CLIENT", "SETNAME", CLIENT_NAME)]
-    if address.password:
+    if address.username or address.password:
         greeting.insert(0, ("AUTH", *([address.username] if address.username else []), address.password))
     if address.database:
         greeting.append(("SELECT", address.database))

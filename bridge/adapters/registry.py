@@ -87,6 +87,7 @@ class RedisRegistry:
         self._bridge = bridge
         self._epoch = 0
         self._window = self._window_watch = 0
+        self._is_watching = False  # something was loaded in this window
         self._seen: dict[str, _Seen] = {}  # in this window, of the organizations that may be committed to unchecked
 
     async def open(self) -> None:
@@ -108,7 +109,11 @@ class RedisRegistry:
 
     async def load(self, wants: Mapping[str, Want], owners: Collection[str] = ()) -> Loading:
         """Read the moment, the wants and the owners in one trip; see `bridge.ports.Registry.load`."""
-        commands: list[Command] = [("TIME",), ("HMGET", self._global("clock"), "clock_ms", "tick_ms", "resumed_ms")]
+        # What follows a refused MULTI is done at once: before a commit is that alone, it is known whether it may be.
+        begins = bool(wants) and not self._is_watching
+        self._is_watching |= begins
+        commands: list[Command] = [("MULTI",), ("DISCARD",)] if begins else []
+        commands += [("TIME",), ("HMGET", self._global("clock"), "clock_ms", "tick_ms", "resumed_ms")]
         for organization, want in wants.items():
             prefix = self._of(organization)
             commands.append(("WATCH", prefix + "bridges", *(prefix + name for name in LOOKED_AT)))
@@ -119,11 +124,12 @@ class RedisRegistry:
         endpoints = list(owners)
         commands += (("MGET", *map(self._owner, chunk)) for chunk in _chunks(endpoints))
 
-        replies = iter(await self._ask(*commands, lenient=True))
+        replies = iter((await self._ask(*commands, lenient=True))[2 * begins :])
         moment = self._moment(next(replies), next(replies))
         if self._redis.watch != self._window_watch:
             self._window_watch = self._redis.watch
             self._next_window()
+            self._is_watching = bool(wants)
         organizations = {
             organization: self._loaded(organization, want, replies) for organization, want in wants.items()
         }
@@ -177,15 +183,16 @@ class RedisRegistry:
 
     def _next_window(self) -> None:
         self._window += 1
+        self._is_watching = False
         self._seen.clear()
 
     async def _try_unchecked(self, commit: Commit, changes: Sequence[Command]) -> CommitAnswer | None:
         """Try to commit by a transaction alone; None where something watched has changed, or nobody knows.
 
-        Nothing holds it back but the watch. Where Redis should refuse MULTI and take what follows it, the commit is
-        made all the same: the next try finds its token.
+        Nothing holds it back but the watch, and where the right to MULTI was taken since the load, not even that.
         """
-        replies = await self._redis.ask_under(self._window_watch, ("MULTI",), *changes)
+        known = ("SADD", self._global("organizations"), commit.organization)
+        replies = await self._redis.ask_under(self._window_watch, known, ("MULTI",), *changes)
         return None if replies is None else _committed(commit, replies)
 
     async def _try(self, commit: Commit, transaction: Transaction, *, is_watched: bool) -> CommitAnswer | None:
@@ -382,10 +389,13 @@ _ENCODED = str.maketrans({character: f"%{ord(character):02X}" for character in "
 _owner_decoder = msgspec.json.Decoder(Owner)
 
 
+_DROPPED = "EXECABORT"  # for a reason that came between the last change and EXEC, and passes
+
+
 def _is_final(replies: list[Any]) -> bool:
     """Whether Redis is there and will never take this commit: it is too large, or a script has an error."""
     refusal = next((reply for reply in replies if isinstance(reply, Refused)), None)
-    return refusal is not None and refusal.code not in REMEDIES
+    return refusal is not None and refusal.code not in REMEDIES and refusal.code != _DROPPED
 
 
 def _committed(commit: Commit, replies: list[Any]) -> CommitAnswer | None:

@@ -33,14 +33,17 @@ def test_a_batch_of_them_is_a_load_and_a_commit(running: Callable[[Flavour], Red
     feed(settings, ((f"users/endpoints/u{number:06d}~0/keepalive", "") for number in range(COUNT)))
     asked = {name: count - idle.get(name, 0) for name, count in calls(client).items() if count > idle.get(name, 0)}
     assert asked == {
-        # The moment and the clock; the watch, the floor, what is looked at by type, and the records: one trip.
+        # Whether MULTI is allowed, the moment and the clock; the watch, the floor, what is looked at by type, and the
+        # records: one trip.
+        "discard": 1,
         "time": 1,
         "hmget": 2,
         "watch": 1,
         "type": 3,
         "mget": 1,
         # No record passes through a script (check.lua), and nothing is left to look at: one more.
-        "multi": 1,
+        "sadd": 1,
+        "multi": 2,
         "mset": 1,
         "zadd": 1,
         "hset": 1,

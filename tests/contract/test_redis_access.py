@@ -165,6 +165,14 @@ async def test_a_server_with_a_password(own_server: RedisServer) -> None:
         assert isinstance(await registry.commit(first()), Committed)
 
 
+async def test_a_user_without_a_password(own_server: RedisServer) -> None:
+    with Redis.from_url(own_server.url, decode_responses=True) as client:
+        client.execute_command("ACL", "SETUSER", "bridge", "on", "nopass", "~*", "+@all")
+        async with opened(f"redis://bridge@127.0.0.1:{own_server.port}") as registry:
+            await registry.tick()
+            assert "bridge" in {entry["user"] for entry in client.client_list()}
+
+
 async def test_rights_that_lack_are_said_and_may_be_given_later(own_server: RedisServer) -> None:
     with Redis.from_url(own_server.url) as client:
         client.execute_command(*acl_command("bridge", "secret"))

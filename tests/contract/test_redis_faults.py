@@ -211,16 +211,32 @@ class TestLostAnswers:
     @pytest.mark.parametrize("forwards", [True, False], ids=["done", "not-done"])
     async def test_a_commit_by_a_transaction_alone(self, real: OnRedis, forwards: bool) -> None:
         await real.registry.commit(first())
-        async with cutting(real.server, b"MULTI", forwards=forwards) as (url, cut), opened(url) as registry:
+        async with cutting(real.server, b"MSET", forwards=forwards) as (url, cut), opened(url) as registry:
             window = (await registry.load({ORG: Want(["user:ann"])})).window
             commit = Commit(ORG, "2", [Write("user:ann", 5, text(6))], window=window, journal=b"alone")
             done = await registry.commit(commit)
             assert len(cut) == 1
-            assert b"MSET" in cut[0]
+            assert b"MULTI" in cut[0]
         entries = [(entry, batch) for _, entry, _, batch in await real.registry.journal()]
         assert isinstance(done, Committed)
         assert entries[1:] == [(done.entry, b"alone")]
         assert await stored(real.registry) == text(6)
+
+    async def test_a_commit_by_a_transaction_alone_waits_once(
+        self, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with opened(own_server, timeout_seconds=0.4) as registry:
+            await registry.commit(first())
+            window = (await registry.load({ORG: Want(["user:ann"])})).window
+            commit = Commit(ORG, "2", [Write("user:ann", 5, text(6))], window=window, journal=b"alone")
+            own_server.freeze()
+            with monkeypatch.context() as patched:
+                patched.setattr(registry._redis, "ask_then", None)  # which would wait as long again
+                with pytest.raises(RegistryUnavailable, match="no answer in time"):
+                    await registry.commit(commit)
+            own_server.thaw()
+            assert isinstance(await registry.commit(commit), Committed)
+            assert [batch for _, _, _, batch in await registry.journal()] == [b"outputs", b"alone"]
 
     async def test_a_commit_that_was_given_up_and_asked_again_later(self, own_server: RedisServer) -> None:
         async with opened(own_server, timeout_seconds=0.4) as registry:

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.adapters import registry as registry_module
 from bridge.adapters.redis_connection import Then
-from bridge.adapters.redis_wire import Command, Wire
+from bridge.adapters.redis_wire import Command, Refused, Wire
 from bridge.adapters.registry import MAXIMUM_RACES
 from bridge.domain.values import (
     SENT_SECONDS,
@@ -177,7 +177,9 @@ async def test_a_batch_takes_two_trips_or_three_and_its_records_pass_through_no_
     writes = [Write(key, 0, text(5, body)) for key in keys]
     assert isinstance(await real.registry.commit(Commit(ORG, "1", writes, journal=b"outputs")), Committed)
     load, check, changes = trips
-    assert len(load) == 8  # the time, the clock, the watch, the floor, three types, the records
+    assert (
+        len(load) == 10
+    )  # two for the right to MULTI, the time, the clock, the watch, the floor, three types, the records
     assert sum(map(len, check)) < 250 * 60
     assert [change.split(b"\r\n", 3)[2] for change in changes] == [b"MSET", b"XADD", b"HSET", b"EXEC"]
     # What was loaded under the same watch is changed at once; a script hears only of what load does not tell.
@@ -186,7 +188,14 @@ async def test_a_batch_takes_two_trips_or_three_and_its_records_pass_through_no_
     commit = Commit(ORG, "2", writes, checks={"watchers": 0}, window=window, journal=b"outputs")
     assert isinstance(await real.registry.commit(commit), Committed)
     assert len(trips) == 5
-    assert [change.split(b"\r\n", 3)[2] for change in trips[-1]] == [b"MULTI", b"MSET", b"XADD", b"HSET", b"EXEC"]
+    assert [change.split(b"\r\n", 3)[2] for change in trips[-1]] == [
+        b"SADD",
+        b"MULTI",
+        b"MSET",
+        b"XADD",
+        b"HSET",
+        b"EXEC",
+    ]
     window = (await real.registry.load({ORG: Want(keys)})).window
     writes = [Write(key, 6, text(7, body)) for key in keys]
     commit = Commit(ORG, "3", writes, members={"online:user": {"ann": True}}, window=window)
@@ -243,6 +252,38 @@ class TestUnchecked:
         with pytest.raises(LeaseLost):
             await self.late(real, lambda client: client.hset("eb:{default}:bridges", "epoch", "9"))
         assert await stored(real.registry) == text(5)
+
+    async def test_whose_right_to_multi_was_taken_loads_nothing(self, real: OnRedis) -> None:
+        """What follows a refused MULTI is done at once, whatever the watch says."""
+        await real.registry.commit(first())
+        real.client.execute_command("ACL", "SETUSER", "bridge", "-multi")
+        try:
+            with pytest.raises(RegistryUnavailable, match="NOPERM"):
+                await real.registry.load({ORG: Want(["user:ann"])})
+        finally:
+            real.client.execute_command("ACL", "SETUSER", "bridge", "+multi")
+        assert (await real.registry.load({ORG: Want(["user:ann"])})).organizations[ORG].records == {"user:ann": text(5)}
+
+    async def test_a_second_load_keeps_the_watch_of_the_first(self, real: OnRedis) -> None:
+        await real.registry.commit(first())
+        await real.registry.load({ORG: Want(["user:ann"])})
+        real.client.set("eb:{default}:user:ann", text(9))
+        real.client.hset("eb:{default}:bridges", "token:other/1", "9 -")
+        window = (await real.registry.load({ORG: Want(["user:bob"])})).window
+        late = Commit(ORG, "2", [Write("user:ann", 5, text(6))], window=window)
+        assert await real.registry.commit(late) == Conflict("user:ann")
+        assert await stored(real.registry) == text(9)
+
+    async def test_one_whose_organization_was_forgotten_names_it_again(self, real: OnRedis) -> None:
+        done = await self.late(real, lambda client: client.delete("eb:organizations"))
+        assert isinstance(done, Committed)
+        assert real.client.smembers("eb:organizations") == {ORG}
+
+    async def test_one_that_is_dropped_at_its_end_may_be_tried_again(self, real: OnRedis) -> None:
+        """Memory ran out after its last change was queued, say."""
+        dropped = [1, b"OK", b"QUEUED", Refused("EXECABORT Transaction discarded because of: OOM command not allowed")]
+        with pytest.raises(RegistryUnavailable, match="OOM"):
+            registry_module._committed(first(), dropped)
 
     async def test_one_that_raises_the_floor(self, real: OnRedis) -> None:
         await real.registry.commit(first(floor=3))
