@@ -87,7 +87,7 @@ class RedisRegistry:
         self._bridge = bridge
         self._epoch = 0
         self._window = self._window_watch = 0
-        self._is_watching = False  # something was loaded in this window
+        self._is_begun = False  # a load of this window has tried MULTI, and DISCARD with it, which ends any older watch
         self._seen: dict[str, _Seen] = {}  # in this window, of the organizations that may be committed to unchecked
 
     async def open(self) -> None:
@@ -110,8 +110,9 @@ class RedisRegistry:
     async def load(self, wants: Mapping[str, Want], owners: Collection[str] = ()) -> Loading:
         """Read the moment, the wants and the owners in one trip; see `bridge.ports.Registry.load`."""
         # What follows a refused MULTI is done at once: before a commit is that alone, it is known whether it may be.
-        begins = bool(wants) and not self._is_watching
-        self._is_watching |= begins
+        begins = bool(wants) and not self._is_begun
+        if begins:
+            self._next_window()
         commands: list[Command] = [("MULTI",), ("DISCARD",)] if begins else []
         commands += [("TIME",), ("HMGET", self._global("clock"), "clock_ms", "tick_ms", "resumed_ms")]
         for organization, want in wants.items():
@@ -129,7 +130,7 @@ class RedisRegistry:
         if self._redis.watch != self._window_watch:
             self._window_watch = self._redis.watch
             self._next_window()
-            self._is_watching = bool(wants)
+        self._is_begun |= begins
         organizations = {
             organization: self._loaded(organization, want, replies) for organization, want in wants.items()
         }
@@ -145,7 +146,7 @@ class RedisRegistry:
         is_whole = floor in (None, b"%d" % floor_ms) and all(
             found in (b"none", LOOKED_AT[name]) for name, found in types.items()
         )
-        if is_mine and is_whole:
+        if self._is_begun and is_mine and is_whole:
             self._seen[organization] = _Seen(floor_ms, [name for name, found in types.items() if found == b"none"])
         records = {key: text for keys in _chunks(want.keys) for key, text in zip(keys, next(replies), strict=True)}
         pages: dict[Page, list[str]] = {page: [_text(member) for member in next(replies) or ()] for page in want.pages}
@@ -162,18 +163,15 @@ class RedisRegistry:
         prefix = self._of(commit.organization)
         is_watched = commit.window == self._window and self._redis.watch == self._window_watch
         seen = self._seen.get(commit.organization) if is_watched else None
+        absent = seen.absent if seen is not None else ()
         self._next_window()  # a transaction ends the watch, whatever becomes of it
-        if seen is not None:
-            transaction = Transaction(commit, prefix, self._bridge, self._epoch, True, seen.absent)
-            if transaction.depends_on_nothing_else:
-                answer = await self._try_unchecked(commit, transaction.changes(seen.floor))
-                if answer is not None:
-                    return answer
-                is_watched = False
         for _ in range(MAXIMUM_RACES):
-            transaction = Transaction(commit, prefix, self._bridge, self._epoch, is_watched)
+            transaction = Transaction(commit, prefix, self._bridge, self._epoch, is_watched, absent)
             try:
-                answer = await self._try(commit, transaction, is_watched=is_watched)
+                if is_watched and seen is not None and transaction.depends_on_nothing_else:
+                    answer = await self._try_unchecked(commit, transaction.changes(seen.floor))
+                else:
+                    answer = await self._try(commit, transaction, is_watched=is_watched)
             except RequestTooLarge:
                 return Corrupt("")
             if answer is not None:
@@ -183,7 +181,7 @@ class RedisRegistry:
 
     def _next_window(self) -> None:
         self._window += 1
-        self._is_watching = False
+        self._is_begun = False
         self._seen.clear()
 
     async def _try_unchecked(self, commit: Commit, changes: Sequence[Command]) -> CommitAnswer | None:
